@@ -1,0 +1,70 @@
+# shellcheck shell=bash
+# What the scripts share. They run in the checkout's root, with set -euo pipefail, and stay within
+# what bash 3.2 (macOS) knows.
+
+# Homebrew keeps its clang tools out of the way.
+if [ -d /opt/homebrew/opt/llvm/bin ]; then PATH="$PATH:/opt/homebrew/opt/llvm/bin"; fi
+
+die() {
+  echo "error: $*" >&2
+  exit 1
+}
+
+cores() {
+  nproc 2>/dev/null || sysctl -n hw.ncpu
+}
+
+# Runs a command without its output, unless it fails: then all of it is shown.
+run_quietly() {
+  local log status=0
+  mkdir -p build
+  log="$(mktemp build/log.XXXXXX)"
+  "$@" </dev/null >"$log" 2>&1 || status=$?
+  if [ $status != 0 ]; then
+    cat "$log" >&2
+    echo "error: failed with exit code $status: $*" >&2
+  fi
+  rm -f "$log"
+  return $status
+}
+
+# configure PRESET [CMAKE ARGUMENTS]
+configure() {
+  local preset="$1"
+  shift
+  run_quietly cmake --preset "$preset" "$@"
+}
+
+# build PRESET TARGET...
+build() {
+  local preset="$1"
+  shift
+  run_quietly cmake --build --preset "$preset" -j "$(cores)" --target "$@"
+}
+
+# run_tests PRESET [CTEST ARGUMENTS]: prints the failures, and "N passed, N failed" as the last line.
+run_tests() {
+  local preset="$1" status=0 report counts
+  shift
+  report="$(build_folder "$preset")/tests.xml"
+  rm -f "$report"
+  ctest --preset "$preset" -j "$(cores)" --no-tests=error --output-junit "$PWD/$report" "$@" |
+    sed -E '/^ +Start +[0-9]+: /d; /^ *[0-9]+\/[0-9]+ Test +#[0-9]+: .* Passed /d' || status=$?
+  [ -e "$report" ] || die "the tests did not run"
+  counts="$(tr '\n' ' ' <"$report" | sed 's/.*<testsuite //; s/>.*//')"
+  print_counts "$(attribute tests "$counts")" "$(attribute failures "$counts")" \
+    "$(attribute skipped "$counts")" "$(attribute disabled "$counts")"
+  return $status
+}
+
+print_counts() {  # all, failed, skipped, disabled
+  echo "$(($1 - $2 - $3 - $4)) passed, $2 failed, $(($3 + $4)) skipped"
+}
+
+attribute() {  # name, XML attributes
+  sed -E "s/.*[[:space:]]?$1=\"([0-9]+)\".*/\1/" <<< "$2"
+}
+
+build_folder() {
+  if [ "$1" = release ]; then echo build; else echo "build-$1"; fi
+}
