@@ -1,0 +1,28 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "model/checkpoint/gguf_writer.h"
+#include "model/tokenizer/tokenizer.h"
+#include "model/weights.h"
+
+namespace gander {
+
+/// Chooses the type a matrix is stored in, by its GGUF name ("blk.3.time_mix_key.weight"). Its
+/// columns must be a multiple of the type's block.
+using ChooseType = std::function<DataType(std::string_view name, const Matrix& matrix)>;
+
+/// Stores the large matrices as `large` (as F16 where the columns are no multiple of its block)
+/// and the low-rank matrices, which tolerate no more than 8 bits of rounding, as `low_rank`.
+ChooseType store_as(DataType large, DataType low_rank);
+
+/// Writes a model as llama.cpp's conversion lays it out: its names, shapes and keys, vectors and
+/// the fused lerps in F32, the idle value mix of layer 0 as a copy of a0, a1, a2. `tokenizer` may
+/// be null. `metadata` follows the keys that are written anyway (general.architecture, rwkv7.*,
+/// tokenizer.ggml.*). Throws Error.
+void export_gguf(const std::string& path, const Weights& weights, const Tokenizer* tokenizer,
+                 const ChooseType& choose_type, const GgufMetadata& metadata = {});
+
+}  // namespace gander
