@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+#include "backend/cpu/activations.h"
+#include "backend/cpu/cpu_weights.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/thread_pool.h"
+
+namespace gander {
+
+/// Runs a model on the CPU: fp32 activations, weights decoded from their stored type on the way.
+///
+/// A chunk of up to kChunk tokens goes through the five stages of each layer (stages.h), on all
+/// threads with a barrier after each. Every output value is computed by one thread in an order that
+/// depends on the model's widths only, so the bits are the same for any number of threads and any
+/// split of a text into chunks.
+class CpuBackend final : public Backend {
+ public:
+  static constexpr std::size_t kChunk = 64;
+
+  CpuBackend(std::shared_ptr<const Weights> weights, unsigned threads,
+             const Kernels& kernels = best_kernels());
+
+  const Config& config() const override { return weights_.source->config; }
+  std::string description() const override;
+  void forward(std::span<const TokenId> tokens, Logits which, std::span<float> logits) override;
+  void read_state(State& state) const override { state = state_; }
+  void write_state(const State& state) override { state_ = state; }
+  void reset() override { state_.clear(); }
+
+ private:
+  void run_chunk(unsigned thread, std::span<const TokenId> tokens, std::size_t wanted,
+                 float* logits);
+
+  const Kernels& kernels_;
+  ThreadPool pool_;
+  CpuWeights weights_;
+  State state_;
+  Activations activations_;
+};
+
+}  // namespace gander

@@ -1,0 +1,112 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "backend/cpu/packed.h"
+#include "model/weights.h"
+
+namespace gander {
+
+/// Columns of a row that are decoded at a time: the largest block of a data type.
+inline constexpr std::size_t kColumnBlock = 256;
+
+/// y[t][i] = W x[t] for some rows i of W and all t < tokens.
+struct MatrixProduct {
+  DataType type;
+  const std::byte* data;          ///< row 0 of W
+  std::size_t row_size;           ///< bytes of a row
+  std::size_t column_block_size;  ///< bytes of kColumnBlock columns
+  std::size_t columns;
+  const float* x;  ///< [tokens][x_stride]
+  std::size_t x_stride;
+  std::size_t tokens;
+  float* y;  ///< [tokens][y_stride], indexed by row
+  std::size_t y_stride;
+  float* scratch;  ///< product_scratch(tokens) floats of this thread
+};
+
+/// Rows of activations in 8 bits: x = scale * q, a scale for each 32 columns; -127 <= q <= 127.
+/// Arrays are [tokens][columns / n].
+struct QuantizedRows {
+  std::int8_t* q;         ///< n = 1
+  float* scale;           ///< n = 32
+  float* scaled_sum;      ///< n = 32: scale * sum of q
+  std::int16_t* sum;      ///< n = 16: sum of q
+  std::uint8_t* nonzero;  ///< n = 32: bit i is set when quad i (columns 4i to 4i + 3) has a nonzero
+  std::size_t columns;    ///< a multiple of 32
+
+  QuantizedRows row(std::size_t t) const {
+    return {q + t * columns,        scale + t * columns / 32,   scaled_sum + t * columns / 32,
+            sum + t * columns / 16, nonzero + t * columns / 32, columns};
+  }
+};
+
+/// y[t][i] += W x[t] for a packed W: rows in tiles of 32.
+struct PackedProduct {
+  const PackedMatrix& matrix;
+  QuantizedRows x;
+  std::size_t tokens;
+  float* y;  ///< [tokens][y_stride], indexed by row
+  std::size_t y_stride;
+  bool sparse;  ///< look for zero quads of x (for one token only)
+};
+
+/// What happens to each y of a matrix product.
+enum class Epilogue { Store, Add, Tanh, Sigmoid, SquaredRelu };
+
+/// The operands of one head's recurrence for one token; all arrays have n floats.
+struct HeadStep {
+  std::size_t n;
+  const float *r, *w, *k, *v, *kk, *a;
+  float* s;  ///< [n][n], row = value index
+  float* y;
+};
+
+/// The loops of the CPU backend, compiled once per instruction set. All are deterministic: the
+/// order of a sum depends on the lengths only, never on threads or on the number of tokens.
+struct Kernels {
+  const char* instruction_set;
+
+  /// Rows begin..end of a matrix product.
+  void (*matrix_rows)(const MatrixProduct& product, std::size_t begin, std::size_t end,
+                      Epilogue epilogue);
+  /// Tiles begin..end of a packed product, added to y.
+  void (*packed_tiles)(const PackedProduct& product, std::size_t begin, std::size_t end);
+  /// Columns begin..end (multiples of 32) of a row of activations to 8 bits.
+  void (*quantize)(const float* x, const QuantizedRows& row, std::size_t begin, std::size_t end);
+  /// y = epilogue(y) in place, or y += sum for Add.
+  void (*finish)(float* y, const float* sum, std::size_t n, Epilogue epilogue);
+  /// out = (x - mean) / sqrt(variance + epsilon) * weight + bias over n values; out may be x.
+  void (*normalize)(const float* x, const float* weight, const float* bias, float epsilon,
+                    std::size_t n, float* out);
+  /// out = xx + (previous - xx) * mu: token shift.
+  void (*shift)(const float* xx, const float* previous, const float* mu, std::size_t n, float* out);
+  /// The decay in place: x = exp(-kDecayScale * sigmoid(bias + x)).
+  void (*decay)(float* x, const float* bias, std::size_t n);
+  /// x = sigmoid(bias + x) in place.
+  void (*sigmoid)(float* x, const float* bias, std::size_t n);
+  /// kk = k * k_k / max(|k * k_k|, 1e-12) over a head of n, then k *= 1 + (a - 1) * k_a.
+  void (*keys)(float* k, const float* a, const float* k_k, const float* k_a, std::size_t n,
+               float* kk);
+  /// v += (v_first - v) * mix
+  void (*value_residual)(float* v, const float* v_first, const float* mix, std::size_t n);
+  /// S = S (diag(w) - kk (kk a)^T) + v k^T, y = S r.
+  void (*head_step)(const HeadStep& step);
+  /// y = (y + (sum_j r k r_k) * v) * g over a head of n.
+  void (*bonus_and_gate)(float* y, const float* r, const float* k, const float* r_k, const float* v,
+                         const float* g, std::size_t n);
+};
+
+/// Floats of scratch a matrix product over `tokens` tokens needs: four decoded rows of a column
+/// block, and a sum of sixteen lanes per row and token.
+constexpr std::size_t product_scratch(std::size_t tokens) {
+  return 4 * kColumnBlock + tokens * std::size_t{4} * 16;
+}
+
+/// The fastest set this processor runs; never null.
+const Kernels& best_kernels();
+/// The sets compiled in that this processor runs, slowest first, for tests. Ends with null.
+const Kernels* const* all_kernels();
+
+}  // namespace gander

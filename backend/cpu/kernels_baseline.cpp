@@ -1,0 +1,18 @@
+#include <utility>
+
+#include "backend/cpu/integers.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/vector.h"
+#include "model/quant/decode.h"
+
+namespace gander {
+
+namespace {
+#include "backend/cpu/kernels.inl"
+#include "backend/cpu/packed_kernels.inl"
+}  // namespace
+
+extern const Kernels kernels_baseline;
+const Kernels kernels_baseline = table("baseline");
+
+}  // namespace gander
