@@ -1,0 +1,107 @@
+// The public interface on the built-in model, through nothing but its header: the engine has
+// classes of the same names.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <gander/gander.hpp>
+
+namespace {
+
+using gander::Session;
+using gander::Token;
+
+const gander::Model& builtin() {
+  static const gander::Model kModel = gander::Model::builtin();
+  return kModel;
+}
+
+std::string greedy_continuation(Session& session, std::uint32_t tokens) {
+  session.set_sampling({.temperature = 0.0F});
+  return session.generate({.max_tokens = tokens}).text;
+}
+
+TEST(Api, OpensTheBuiltinModel) {
+  EXPECT_EQ(builtin().vocabulary_size(), 4096U);
+  EXPECT_EQ(builtin().layers(), 6U);
+  EXPECT_EQ(builtin().width(), 512U);
+  ASSERT_TRUE(builtin().has_vocabulary());
+  const std::vector<Token> tokens = builtin().tokenize("Hello, world!");
+  EXPECT_EQ(tokens, (std::vector<Token>{2025, 45, 2771, 34}));
+  EXPECT_EQ(builtin().detokenize(tokens), "Hello, world!");
+}
+
+TEST(Api, GeneratesAndStreams) {
+  Session session(builtin());
+  session.append("Once upon a time, there was a little");
+  session.set_sampling({.temperature = 0.0F});
+  std::string streamed;
+  const gander::Generated result =
+      session.generate({.max_tokens = 20, .stops = {"with her"}}, [&](std::string_view piece) {
+        streamed += piece;
+        return true;
+      });
+  EXPECT_EQ(result.ending, gander::Ending::StopString);
+  EXPECT_EQ(result.text, " girl named Lily. She loved to play ");
+  EXPECT_EQ(streamed, result.text);
+  EXPECT_EQ(result.prompt_tokens, 10U);
+  EXPECT_EQ(session.tokens().size(), 10U + result.tokens - 2) << "less the stop string's two";
+}
+
+TEST(Api, EvaluatesTokens) {
+  Session session(builtin());
+  std::vector<Token> tokens = builtin().tokenize("Once upon a time, there was a little");
+  tokens.insert(tokens.begin(), 0);
+  const std::vector<float> logits = session.evaluate(tokens);
+  ASSERT_EQ(logits.size(), 4096U);
+  EXPECT_EQ(std::ranges::max_element(logits) - logits.begin(), 1614);  // " girl"
+  EXPECT_EQ(greedy_continuation(session, 3), " girl named Lily");
+}
+
+TEST(Api, SnapshotsAndFilesGoOnWhereTheyWere) {
+  const std::string file = testing::TempDir() + "gander_api_test.state";
+  Session session(builtin());
+  session.append("Once upon a time");
+  greedy_continuation(session, 10);
+  const gander::Snapshot snapshot = session.snapshot();
+  session.save(file);
+  const std::vector<Token> tokens = session.tokens();
+  const std::string rest = greedy_continuation(session, 20);
+
+  session.restore(snapshot);
+  EXPECT_EQ(session.tokens(), tokens);
+  EXPECT_EQ(greedy_continuation(session, 20), rest);
+  Session other(builtin(), "auto", 1);
+  other.load(file);
+  EXPECT_EQ(greedy_continuation(other, 20), rest);
+  std::filesystem::remove(file);
+  other.reset();
+  EXPECT_TRUE(other.tokens().empty());
+}
+
+TEST(Api, TheSeedDecides) {
+  const auto text = [](std::uint64_t seed) {
+    Session session(builtin());
+    session.set_sampling({.temperature = 1.0F, .top_p = 0.9F, .seed = seed});
+    session.append("Once upon a time");
+    return session.generate({.max_tokens = 30}).text;
+  };
+  EXPECT_EQ(text(1), text(1));
+  EXPECT_NE(text(1), text(2));
+}
+
+TEST(Api, EveryFailureIsAnError) {
+  using gander::Error;
+  EXPECT_THROW(gander::Model("/nonexistent.gguf"), Error);
+  EXPECT_THROW(Session(builtin(), "abacus"), Error);
+  Session session(builtin());
+  EXPECT_THROW(session.generate(), Error);
+  EXPECT_THROW(session.set_sampling({.temperature = -1.0F}), Error);
+  EXPECT_THROW(session.evaluate(std::vector<Token>{4096}), Error);
+  EXPECT_THROW(session.restore({}), Error);
+  EXPECT_THROW(session.load("/nonexistent.state"), Error);
+  EXPECT_THROW(session.save("/nonexistent/s.state"), Error);
+}
+
+}  // namespace

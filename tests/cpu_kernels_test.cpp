@@ -1,0 +1,102 @@
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <vector>
+
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/thread_pool.h"
+#include "model/config.h"
+
+namespace gander {
+namespace {
+
+// Arguments from far below to far above what a model produces, special values among them.
+std::vector<float> arguments() {
+  std::vector<float> x;
+  for (int i = -9231; i <= 9231; ++i) x.push_back(0.013F * static_cast<float>(i));
+  for (const float value : {0.0F, -0.0F, 1e-20F, -1e-20F, 1e30F, -1e30F}) x.push_back(value);
+  return x;
+}
+
+TEST(CpuKernels, SigmoidAndDecayAreAccurate) {
+  const std::vector<float> x = arguments();
+  const std::vector<float> bias(x.size(), 0.25F);
+  for (const Kernels* const* kernels = all_kernels(); *kernels != nullptr; ++kernels) {
+    std::vector<float> sigmoid = x;
+    std::vector<float> decay = x;
+    (*kernels)->sigmoid(sigmoid.data(), bias.data(), x.size());
+    (*kernels)->decay(decay.data(), bias.data(), x.size());
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const double expected = 1 / (1 + std::exp(-(static_cast<double>(x[i] + 0.25F))));
+      ASSERT_NEAR(sigmoid[i], expected, 3e-7 * expected + 1e-37) << x[i];
+      const double expected_decay = std::exp(-kDecayScale * expected);
+      ASSERT_NEAR(decay[i], expected_decay, 2e-7) << x[i];
+    }
+  }
+}
+
+TEST(CpuKernels, TanhIsAccurate) {
+  std::vector<float> x = arguments();
+  // A matrix of one column: y = W x with x = 1 applies the epilogue to the weights themselves.
+  const float one = 1;
+  std::vector<float> y(x.size());
+  std::vector<float> scratch(product_scratch(1));
+  for (const Kernels* const* kernels = all_kernels(); *kernels != nullptr; ++kernels) {
+    const MatrixProduct product = {DataType::F32,
+                                   reinterpret_cast<const std::byte*>(x.data()),
+                                   4,
+                                   4 * kColumnBlock,
+                                   1,
+                                   &one,
+                                   1,
+                                   1,
+                                   y.data(),
+                                   y.size(),
+                                   scratch.data()};
+    (*kernels)->matrix_rows(product, 0, x.size(), Epilogue::Tanh);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      ASSERT_NEAR(y[i], std::tanh(static_cast<double>(x[i])), 2e-7) << x[i];
+    }
+  }
+}
+
+TEST(CpuKernels, KeyOfZerosStaysFinite) {
+  for (const Kernels* const* kernels = all_kernels(); *kernels != nullptr; ++kernels) {
+    std::vector<float> k(64);
+    std::vector<float> kk(64, 1.0F);
+    const std::vector<float> ones(64, 1.0F);
+    (*kernels)->keys(k.data(), ones.data(), ones.data(), ones.data(), 64, kk.data());
+    EXPECT_EQ(kk, std::vector<float>(64));
+  }
+}
+
+TEST(ThreadPool, BarriersOrderTheStages) {
+  for (const unsigned threads : {1U, 2U, 5U}) {
+    ThreadPool pool(threads);
+    struct Work {
+      ThreadPool& pool;
+      std::vector<int> stage;
+      std::atomic<int> late{0};
+    } work{pool, std::vector<int>(threads), {}};
+    for (int run = 0; run < 20; ++run) {
+      pool.run(
+          [](void* context, unsigned index) {
+            Work& w = *static_cast<Work*>(context);
+            for (int stage = 1; stage <= 50; ++stage) {
+              w.stage[index] = stage;
+              w.pool.barrier();
+              for (const int other : w.stage) {
+                if (other != stage) ++w.late;
+              }
+              w.pool.barrier();
+            }
+          },
+          &work);
+    }
+    EXPECT_EQ(work.late, 0) << threads << " threads";
+  }
+}
+
+}  // namespace
+}  // namespace gander

@@ -1,0 +1,177 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/packed.h"
+#include "model/quant/blocks.h"
+#include "tests/support/backend_check.h"
+
+namespace gander {
+namespace {
+
+// A random matrix of a quantised type, stored and packed.
+struct Example {
+  std::vector<std::byte> bytes;
+  Matrix stored;
+  PackedMatrix packed;
+};
+
+Example example(DataType type, std::uint32_t rows, std::uint32_t columns) {
+  Example e;
+  e.stored = {type, rows, columns, nullptr};
+  e.bytes.resize(e.stored.size());
+  e.stored.data = e.bytes.data();
+  std::mt19937 random(rows + columns);
+  std::normal_distribution<float> normal(0.01F, 0.05F);
+  std::vector<float> row(columns);
+  for (std::size_t i = 0; i < rows; ++i) {
+    for (float& value : row) value = normal(random);
+    // One value far out in some rows: levels reach both ends of their range.
+    if (i % 5 == 0) row[i % columns] = i % 2 == 0 ? 1.0F : -1.0F;
+    quantize(type, row, std::span(e.bytes).subspan(i * e.stored.row_size(), e.stored.row_size()));
+  }
+  e.packed = allocate_packed(e.stored);
+  pack_tiles(e.stored, e.packed, 0, e.packed.tiles);
+  return e;
+}
+
+// Activations in 8 bits, with their memory.
+struct QuantizedInput {
+  std::vector<std::int8_t> q;
+  std::vector<float> scale, scaled_sum;
+  std::vector<std::int16_t> sum;
+  std::vector<std::uint8_t> nonzero;
+  QuantizedRows rows;
+
+  QuantizedInput(std::size_t tokens, std::size_t columns)
+      : q(tokens * columns),
+        scale(tokens * columns / 32),
+        scaled_sum(scale.size()),
+        sum(tokens * columns / 16),
+        nonzero(scale.size()),
+        rows{q.data(), scale.data(), scaled_sum.data(), sum.data(), nonzero.data(), columns} {}
+};
+
+// Mostly zeros, as after relu^2, when `sparse`; a group of only zeros in any case.
+std::vector<float> activations(std::size_t count, bool sparse) {
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal;
+  std::vector<float> x(count);
+  for (float& value : x) value = sparse && random() % 8 != 0 ? 0.0F : normal(random);
+  std::fill_n(x.begin(), 32, 0.0F);
+  return x;
+}
+
+class CpuPacked : public ::testing::TestWithParam<DataType> {};
+
+TEST_P(CpuPacked, ProductIsThatOfTheDecodedNumbers) {
+  struct Shape {
+    std::uint32_t rows, columns;
+  };
+  const bool big_blocks = info(GetParam()).block_size == 256;
+  const std::vector<Shape> shapes =
+      big_blocks ? std::vector<Shape>{{32, 256}, {64, 768}, {77, 512}, {5, 256}}
+                 : std::vector<Shape>{{32, 32}, {64, 256}, {77, 352}, {5, 96}, {16, 544}};
+  for (const Shape& shape : shapes) {
+    const Example matrix = example(GetParam(), shape.rows, shape.columns);
+    for (const std::size_t tokens : {1U, 2U, 4U, 7U}) {
+      for (const bool sparse : {false, true}) {
+        const std::vector<float> x = activations(tokens * shape.columns, sparse);
+        for (const Kernels* const* kernels = all_kernels(); *kernels != nullptr; ++kernels) {
+          QuantizedInput input(tokens, shape.columns);
+          for (std::size_t t = 0; t < tokens; ++t) {
+            (*kernels)->quantize(x.data() + t * shape.columns, input.rows.row(t), 0, shape.columns);
+          }
+          std::vector<double> expected;
+          std::vector<float> row(shape.columns);
+          for (std::size_t t = 0; t < tokens; ++t) {
+            for (std::size_t i = 0; i < shape.rows; ++i) {
+              dequantize(GetParam(), matrix.stored.row(i), row);
+              double sum = 0.5;  // what y holds before
+              for (std::size_t j = 0; j < shape.columns; ++j) {
+                const std::size_t at = t * shape.columns + j;
+                sum += row[j] * static_cast<double>(input.scale[at / 32]) * input.q[at];
+              }
+              expected.push_back(sum);
+            }
+          }
+          std::vector<float> y(tokens * shape.rows, 0.5F);
+          (*kernels)->packed_tiles(
+              {matrix.packed, input.rows, tokens, y.data(), shape.rows, sparse && tokens == 1}, 0,
+              matrix.packed.tiles);
+          const double error = relative_error<float, double>(y, expected);
+          EXPECT_LT(error, 3e-6) << shape.rows << " x " << shape.columns << ", " << tokens
+                                 << " tokens, " << (*kernels)->instruction_set;
+        }
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(AllTypes, CpuPacked,
+                         ::testing::Values(DataType::Q8_0, DataType::Q4_0, DataType::Q4_K,
+                                           DataType::Q5_K, DataType::Q6_K),
+                         [](const auto& p) { return std::string(name(p.param)); });
+
+// Every bit pattern of the weights, extremes of the activations: no product may overflow.
+TEST(CpuPackedExtremes, NothingSaturates) {
+  for (const DataType type : {DataType::Q8_0, DataType::Q4_0, DataType::Q6_K}) {
+    Example matrix = example(type, 32, 256);
+    std::mt19937 random(9);
+    const std::size_t block = info(type).block_bytes;
+    for (std::size_t i = 0; i < matrix.bytes.size(); ++i) {
+      const std::size_t at = i % block;
+      const bool scale = type == DataType::Q6_K ? at >= 208 : at < 2;
+      if (!scale) matrix.bytes[i] = random() % 3 == 0 ? std::byte{0x80} : std::byte{0xff};
+    }
+    pack_tiles(matrix.stored, matrix.packed, 0, matrix.packed.tiles);
+    for (const float sign : {1.0F, -1.0F}) {
+      const std::vector<float> x(256, sign);  // q = 127 or -127
+      for (const Kernels* const* kernels = all_kernels(); *kernels != nullptr; ++kernels) {
+        QuantizedInput input(1, 256);
+        (*kernels)->quantize(x.data(), input.rows.row(0), 0, 256);
+        ASSERT_EQ(std::abs(input.q[0]), 127);
+        std::vector<float> y(32);
+        (*kernels)->packed_tiles({matrix.packed, input.rows, 1, y.data(), 32, false}, 0, 1);
+        std::vector<double> expected(32);
+        std::vector<float> row(256);
+        for (std::size_t i = 0; i < 32; ++i) {
+          dequantize(type, matrix.stored.row(i), row);
+          for (const float weight : row) expected[i] += static_cast<double>(weight) * sign;
+        }
+        EXPECT_LT((relative_error<float, double>(y, expected)), 3e-6)
+            << name(type) << " " << (*kernels)->instruction_set;
+      }
+    }
+  }
+}
+
+TEST(CpuQuantize, RoundsToNearestAndDescribesItself) {
+  const std::vector<float> x = activations(128, true);
+  for (const Kernels* const* kernels = all_kernels(); *kernels != nullptr; ++kernels) {
+    QuantizedInput input(1, 128);
+    (*kernels)->quantize(x.data(), input.rows.row(0), 0, 128);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      ASSERT_NEAR(input.scale[i / 32] * static_cast<float>(input.q[i]), x[i],
+                  0.5001F * input.scale[i / 32]);
+      const bool nonzero = (input.nonzero[i / 32] >> (i % 32 / 4) & 1) != 0;
+      ASSERT_TRUE(nonzero || input.q[i] == 0);
+    }
+    for (std::size_t group = 0; group < 8; ++group) {
+      int sum = 0;
+      for (std::size_t i = 16 * group; i < 16 * group + 16; ++i) sum += input.q[i];
+      EXPECT_EQ(input.sum[group], sum);
+    }
+    EXPECT_EQ(input.scale[0], 0.0F);
+    EXPECT_EQ(input.nonzero[0], 0);
+    EXPECT_FLOAT_EQ(input.scaled_sum[1],
+                    input.scale[1] * static_cast<float>(input.sum[2] + input.sum[3]));
+  }
+}
+
+}  // namespace
+}  // namespace gander

@@ -1,0 +1,228 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "backend/cpu/kernels.h"
+#include "tests/support/backend_check.h"
+#include "tests/support/synthetic_model.h"
+
+// Every term of the maths matters: a kernel that gets one wrong must be caught by the comparison
+// with the reference that the other tests make.
+namespace gander {
+namespace {
+
+struct Break {
+  const char* what;
+  void (*apply)(Kernels& kernels);
+};
+
+const Break kBreaks[] = {
+    {"LayerNorm without its epsilon, GroupNorm with that of LayerNorm",
+     [](Kernels& k) {
+       k.normalize = [](const float* x, const float* weight, const float* bias, float,
+                        std::size_t n,
+                        float* out) { best_kernels().normalize(x, weight, bias, 1e-5F, n, out); };
+     }},
+    {"no norm weights",
+     [](Kernels& k) {
+       k.normalize = [](const float* x, const float*, const float* bias, float epsilon,
+                        std::size_t n, float* out) {
+         const std::vector<float> ones(n, 1.0F);
+         best_kernels().normalize(x, ones.data(), bias, epsilon, n, out);
+       };
+     }},
+    {"no norm biases",
+     [](Kernels& k) {
+       k.normalize = [](const float* x, const float* weight, const float*, float epsilon,
+                        std::size_t n, float* out) {
+         const std::vector<float> zeros(n);
+         best_kernels().normalize(x, weight, zeros.data(), epsilon, n, out);
+       };
+     }},
+    {"token shift the other way round",
+     [](Kernels& k) {
+       k.shift = [](const float* xx, const float* previous, const float* mu, std::size_t n,
+                    float* out) { best_kernels().shift(previous, xx, mu, n, out); };
+     }},
+    {"no token shift",
+     [](Kernels& k) {
+       k.shift = [](const float* xx, const float*, const float*, std::size_t n, float* out) {
+         std::copy_n(xx, n, out);
+       };
+     }},
+    {"decay without its bias w0",
+     [](Kernels& k) {
+       k.decay = [](float* x, const float*, std::size_t n) {
+         const std::vector<float> zeros(n);
+         best_kernels().decay(x, zeros.data(), n);
+       };
+     }},
+    {"decay without its low-rank part",
+     [](Kernels& k) {
+       k.decay = [](float* x, const float* bias, std::size_t n) {
+         std::fill_n(x, n, 0.0F);
+         best_kernels().decay(x, bias, n);
+       };
+     }},
+    {"no biases a0 and v0",
+     [](Kernels& k) {
+       k.sigmoid = [](float* x, const float*, std::size_t n) {
+         const std::vector<float> zeros(n);
+         best_kernels().sigmoid(x, zeros.data(), n);
+       };
+     }},
+    {"kk of the adjusted k",
+     [](Kernels& k) {
+       k.keys = [](float* key, const float* a, const float* k_k, const float* k_a, std::size_t n,
+                   float* kk) {
+         const std::vector<float> ones(n, 1.0F);
+         best_kernels().keys(key, a, k_k, k_a, n, kk);            // adjusts key
+         best_kernels().keys(key, ones.data(), k_k, k_a, n, kk);  // kk anew, key as it is
+       };
+     }},
+    {"no adjustment of k by k_a",
+     [](Kernels& k) {
+       k.keys = [](float* key, const float* a, const float* k_k, const float*, std::size_t n,
+                   float* kk) {
+         const std::vector<float> zeros(n);
+         best_kernels().keys(key, a, k_k, zeros.data(), n, kk);
+       };
+     }},
+    {"kk without k_k",
+     [](Kernels& k) {
+       k.keys = [](float* key, const float* a, const float*, const float* k_a, std::size_t n,
+                   float* kk) {
+         const std::vector<float> ones(n, 1.0F);
+         best_kernels().keys(key, a, ones.data(), k_a, n, kk);
+       };
+     }},
+    {"kk not normalised",
+     [](Kernels& k) {
+       k.keys = [](float* key, const float* a, const float* k_k, const float* k_a, std::size_t n,
+                   float* kk) {
+         const std::vector<float> before(key, key + n);
+         best_kernels().keys(key, a, k_k, k_a, n, kk);
+         for (std::size_t i = 0; i < n; ++i) kk[i] = before[i] * k_k[i];
+       };
+     }},
+    {"no value residual",
+     [](Kernels& k) { k.value_residual = [](float*, const float*, const float*, std::size_t) {}; }},
+    {"y from the state before its update",
+     [](Kernels& k) {
+       k.head_step = [](const HeadStep& step) {
+         for (std::size_t i = 0; i < step.n; ++i) {
+           step.y[i] = 0;
+           for (std::size_t j = 0; j < step.n; ++j) step.y[i] += step.s[i * step.n + j] * step.r[j];
+         }
+         HeadStep rest = step;
+         std::vector<float> ignored(step.n);
+         rest.y = ignored.data();
+         best_kernels().head_step(rest);
+       };
+     }},
+    {"no decay of the state",
+     [](Kernels& k) {
+       k.head_step = [](const HeadStep& step) {
+         const std::vector<float> ones(step.n, 1.0F);
+         HeadStep other = step;
+         other.w = ones.data();
+         best_kernels().head_step(other);
+       };
+     }},
+    {"no removal along kk",
+     [](Kernels& k) {
+       k.head_step = [](const HeadStep& step) {
+         const std::vector<float> zeros(step.n);
+         HeadStep other = step;
+         other.kk = zeros.data();
+         best_kernels().head_step(other);
+       };
+     }},
+    {"removal without the learning rate a",
+     [](Kernels& k) {
+       k.head_step = [](const HeadStep& step) {
+         const std::vector<float> ones(step.n, 1.0F);
+         HeadStep other = step;
+         other.a = ones.data();
+         best_kernels().head_step(other);
+       };
+     }},
+    {"state transposed",
+     [](Kernels& k) {
+       k.head_step = [](const HeadStep& step) {
+         HeadStep other = step;
+         std::swap(other.v, other.k);
+         best_kernels().head_step(other);
+       };
+     }},
+    {"no bonus",
+     [](Kernels& k) {
+       k.bonus_and_gate = [](float* y, const float* r, const float* key, const float*,
+                             const float* v, const float* g, std::size_t n) {
+         const std::vector<float> zeros(n);
+         best_kernels().bonus_and_gate(y, r, key, zeros.data(), v, g, n);
+       };
+     }},
+    {"no gate",
+     [](Kernels& k) {
+       k.bonus_and_gate = [](float* y, const float* r, const float* key, const float* r_k,
+                             const float* v, const float*, std::size_t n) {
+         const std::vector<float> ones(n, 1.0F);
+         best_kernels().bonus_and_gate(y, r, key, r_k, v, ones.data(), n);
+       };
+     }},
+    {"no tanh in the decay",
+     [](Kernels& k) {
+       k.matrix_rows = [](const MatrixProduct& p, std::size_t begin, std::size_t end, Epilogue e) {
+         best_kernels().matrix_rows(p, begin, end, e == Epilogue::Tanh ? Epilogue::Store : e);
+       };
+     }},
+    {"no sigmoid in the gate",
+     [](Kernels& k) {
+       k.matrix_rows = [](const MatrixProduct& p, std::size_t begin, std::size_t end, Epilogue e) {
+         best_kernels().matrix_rows(p, begin, end, e == Epilogue::Sigmoid ? Epilogue::Store : e);
+       };
+     }},
+    {"no squared relu",
+     [](Kernels& k) {
+       k.matrix_rows = [](const MatrixProduct& p, std::size_t begin, std::size_t end, Epilogue e) {
+         best_kernels().matrix_rows(p, begin, end,
+                                    e == Epilogue::SquaredRelu ? Epilogue::Store : e);
+       };
+     }},
+    {"no residual",
+     [](Kernels& k) {
+       k.matrix_rows = [](const MatrixProduct& p, std::size_t begin, std::size_t end, Epilogue e) {
+         best_kernels().matrix_rows(p, begin, end, e == Epilogue::Add ? Epilogue::Store : e);
+       };
+     }},
+    {"the last column of every matrix forgotten",
+     [](Kernels& k) {
+       k.matrix_rows = [](const MatrixProduct& p, std::size_t begin, std::size_t end, Epilogue e) {
+         MatrixProduct shorter = p;
+         shorter.columns = p.columns - 1;
+         best_kernels().matrix_rows(shorter, begin, end, e);
+       };
+     }},
+};
+
+class EveryTerm : public ::testing::TestWithParam<std::size_t> {};
+
+TEST_P(EveryTerm, IsMissedWhenItIsWrong) {
+  Kernels broken = best_kernels();
+  kBreaks[GetParam()].apply(broken);
+  Config config = synthetic_config();
+  config.layers = 3;
+  const auto weights = std::make_shared<const Weights>(make_synthetic_weights(config, 1));
+  ASSERT_LT(error_against_reference(weights, best_kernels(), 1, 8), kTolerance);
+  EXPECT_GT(error_against_reference(weights, broken, 1, 8), 10 * kTolerance)
+      << kBreaks[GetParam()].what;
+}
+
+INSTANTIATE_TEST_SUITE_P(Maths, EveryTerm, ::testing::Range<std::size_t>(0, std::size(kBreaks)));
+
+}  // namespace
+}  // namespace gander
