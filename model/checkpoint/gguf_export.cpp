@@ -157,10 +157,15 @@ ChooseType store_as(DataType large, DataType low_rank) {
   };
 }
 
+GgufMetadata model_metadata(const Config& config, const Tokenizer* tokenizer) {
+  GgufMetadata keys = architecture_keys(config);
+  if (tokenizer != nullptr) add_tokenizer_keys(keys, *tokenizer, config.vocab_size);
+  return keys;
+}
+
 void export_gguf(const std::string& path, const Weights& weights, const Tokenizer* tokenizer,
                  const ChooseType& choose_type, const GgufMetadata& metadata) {
-  GgufMetadata keys = architecture_keys(weights.config);
-  if (tokenizer != nullptr) add_tokenizer_keys(keys, *tokenizer, weights.config.vocab_size);
+  GgufMetadata keys = model_metadata(weights.config, tokenizer);
   keys.insert(keys.end(), metadata.begin(), metadata.end());
 
   const ItemList list = list_items(weights, choose_type);

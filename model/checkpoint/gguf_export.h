@@ -18,6 +18,11 @@ using ChooseType = std::function<DataType(std::string_view name, const Matrix& m
 /// and the low-rank matrices, which tolerate no more than 8 bits of rounding, as `low_rank`.
 ChooseType store_as(DataType large, DataType low_rank);
 
+/// The keys a model's file begins with: general.architecture, rwkv7.* and, unless `tokenizer` is
+/// null, tokenizer.ggml.* with an entry for each id of the model. Throws Error when the vocabulary
+/// has more ids than the model.
+GgufMetadata model_metadata(const Config& config, const Tokenizer* tokenizer);
+
 /// Writes a model as llama.cpp's conversion lays it out: its names, shapes and keys, vectors and
 /// the fused lerps in F32, the idle value mix of layer 0 as a copy of a0, a1, a2. `tokenizer` may
 /// be null. `metadata` follows the keys that are written anyway (general.architecture, rwkv7.*,
