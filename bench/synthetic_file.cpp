@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "bench/random_weights.h"
-#include "model/checkpoint/gguf_export.h"
+#include "model/gguf_export.h"
 #include "model/quant/blocks.h"
 #include "model/weight_names.h"
 

@@ -8,8 +8,8 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
-#include "model/checkpoint/gguf_export.h"
 #include "model/checkpoint/gguf_writer.h"
+#include "model/gguf_export.h"
 #include "tests/support/checkpoint_files.h"
 #include "tests/support/synthetic_model.h"
 #include "tests/support/temporary_folder.h"

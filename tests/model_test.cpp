@@ -8,7 +8,7 @@
 #include <fstream>
 
 #include "base/error.h"
-#include "model/checkpoint/gguf_export.h"
+#include "model/gguf_export.h"
 #include "tests/support/synthetic_model.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/vocabularies.h"

@@ -5,7 +5,7 @@
 
 #include <exception>
 
-#include "model/checkpoint/gguf_export.h"
+#include "model/gguf_export.h"
 
 namespace {
 

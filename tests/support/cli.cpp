@@ -6,7 +6,7 @@
 #include <iterator>
 #include <utility>
 
-#include "model/checkpoint/gguf_export.h"
+#include "model/gguf_export.h"
 #include "tests/support/synthetic_model.h"
 
 namespace gander {

@@ -1,4 +1,4 @@
-#include "model/checkpoint/gguf_export.h"
+#include "model/gguf_export.h"
 
 #include <algorithm>
 #include <variant>
