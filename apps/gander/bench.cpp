@@ -5,10 +5,10 @@
 #include <memory>
 #include <thread>
 
-#include "apps/gander/bandwidth.h"
 #include "apps/gander/commands.h"
 #include "apps/gander/json.h"
 #include "apps/gander/terminal.h"
+#include "base/bandwidth.h"
 #include "base/error.h"
 #include "base/memory.h"
 
@@ -110,12 +110,12 @@ int bench(const Options& options) {
   const unsigned threads =
       options.model.threads == 0 ? cores : std::min(options.model.threads, cores);
   const Results results = measure(*backend, bench_tokens(model, options.prefill), options);
-  const Bandwidth bandwidth = measure_read_bandwidth(threads);
+  BandwidthProbe probe(threads);
+  const double bandwidth = probe.measure();
   const std::uint64_t token_bytes = bytes_per_token(*model.weights);
   const std::uint64_t cache = last_level_cache_bytes();
   const bool in_cache = token_bytes <= cache;
-  const double share =
-      results.decode.median() * static_cast<double>(token_bytes) / bandwidth.bytes_per_second;
+  const double share = results.decode.median() * static_cast<double>(token_bytes) / bandwidth;
 
   if (options.json) {
     const Json json = {{"model", model.path},
@@ -125,9 +125,9 @@ int bench(const Options& options) {
                        {"decode", speeds_json(results.decode, options.decode)},
                        {"bytes_per_token", token_bytes},
                        {"bandwidth",
-                        {{"bytes_per_second", bandwidth.bytes_per_second},
+                        {{"bytes_per_second", bandwidth},
                          {"threads", threads},
-                         {"buffer_bytes", bandwidth.buffer_bytes}}},
+                         {"buffer_bytes", probe.buffer_bytes()}}},
                        {"share_of_bandwidth", share},
                        {"cache_bytes", cache},
                        {"fits_in_cache", in_cache}};
@@ -143,7 +143,7 @@ int bench(const Options& options) {
       "\ndecode reads {} of weights a token: {:.1f} GB/s, {:.0f} % of the {:.1f} GB/s that {} "
       "thread{} read from memory\n",
       bytes_text(token_bytes), results.decode.median() * static_cast<double>(token_bytes) / 1e9,
-      100 * share, bandwidth.bytes_per_second / 1e9, threads, threads == 1 ? "" : "s"));
+      100 * share, bandwidth / 1e9, threads, threads == 1 ? "" : "s"));
   if (in_cache) {
     print(
         fmt::format("note: the weights fit in the last-level cache ({}), so memory bandwidth is "

@@ -1,11 +1,10 @@
-#include "apps/gander/bandwidth.h"
+#include "base/bandwidth.h"
 
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <barrier>
 #include <chrono>
-#include <memory>
 #include <thread>
 #include <vector>
 
@@ -21,7 +20,6 @@
 namespace gander {
 namespace {
 
-constexpr int kPasses = 6;
 constexpr std::uint64_t kAssumedCache = std::uint64_t{32} << 20;
 
 // Sum of a slice: eight independent chains, so that the loop waits for memory and nothing else.
@@ -59,42 +57,45 @@ std::uint64_t last_level_cache_bytes() {
   return largest;
 }
 
-Bandwidth measure_read_bandwidth(unsigned threads) {
+// Not value-initialised: each thread touches its slice first, so that its pages lie near it.
+BandwidthProbe::BandwidthProbe(unsigned threads) : threads_(threads) {
   const std::uint64_t cache = last_level_cache_bytes();
   std::uint64_t bytes =
       std::max<std::uint64_t>(4 * (cache != 0 ? cache : kAssumedCache), std::uint64_t{256} << 20);
   if (const std::uint64_t available = available_memory(); available != 0) {
     bytes = std::min(bytes, available / 2);
   }
-  const std::size_t slice = bytes / sizeof(std::uint64_t) / threads;
-  // Not value-initialised: each thread touches its slice first, so that its pages lie near it.
-  const std::unique_ptr<std::uint64_t[]> data(new std::uint64_t[slice * threads]);
+  slice_ = bytes / sizeof(std::uint64_t) / threads;
+  data_.reset(new std::uint64_t[slice_ * threads]);
+}
+
+double BandwidthProbe::measure(int passes) {
   std::atomic<std::uint64_t> sink{0};
   std::vector<std::chrono::steady_clock::time_point> times;
-  times.reserve(kPasses + 1);
-  std::barrier barrier(static_cast<std::ptrdiff_t>(threads),
+  times.reserve(static_cast<std::size_t>(passes) + 1);
+  std::barrier barrier(static_cast<std::ptrdiff_t>(threads_),
                        [&]() noexcept { times.push_back(std::chrono::steady_clock::now()); });
   const auto work = [&](unsigned index) {
-    std::uint64_t* own = data.get() + slice * index;
-    std::fill(own, own + slice, index);
+    std::uint64_t* own = data_.get() + slice_ * index;
+    if (!touched_) std::fill(own, own + slice_, index);
     barrier.arrive_and_wait();
-    for (int pass = 0; pass < kPasses; ++pass) {
-      sink += sum(own, slice);
+    for (int pass = 0; pass < passes; ++pass) {
+      sink += sum(own, slice_);
       barrier.arrive_and_wait();
     }
   };
   std::vector<std::thread> others;
-  for (unsigned index = 1; index < threads; ++index) others.emplace_back(work, index);
+  for (unsigned index = 1; index < threads_; ++index) others.emplace_back(work, index);
   work(0);
   for (std::thread& other : others) other.join();
+  touched_ = true;
 
   double best = 0;
-  const double read = static_cast<double>(slice * threads * sizeof(std::uint64_t));
   for (std::size_t pass = 0; pass + 1 < times.size(); ++pass) {
-    best =
-        std::max(best, read / std::chrono::duration<double>(times[pass + 1] - times[pass]).count());
+    const double seconds = std::chrono::duration<double>(times[pass + 1] - times[pass]).count();
+    best = std::max(best, static_cast<double>(buffer_bytes()) / seconds);
   }
-  return {best, slice * threads * sizeof(std::uint64_t)};
+  return best;
 }
 
 }  // namespace gander
