@@ -5,13 +5,57 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
+#include <mutex>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 
 namespace gander {
+
+namespace {
+
+// What is mapped now. Dropping pages of anything else would lose its contents.
+class Mappings {
+ public:
+  void add(std::span<const std::byte> bytes) {
+    const std::lock_guard lock(mutex_);
+    all_.push_back(bytes);
+  }
+  void remove(const std::byte* data) {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(all_, [&](std::span<const std::byte> bytes) { return bytes.data() == data; });
+  }
+  void release(std::span<const std::byte> bytes) {
+    const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+    const auto address = [](const std::byte* at) { return reinterpret_cast<std::uintptr_t>(at); };
+    const std::lock_guard lock(mutex_);
+    for (const std::span<const std::byte> mapped : all_) {
+      const std::byte* const begin = std::max(bytes.data(), mapped.data());
+      const std::byte* const end =
+          std::min(bytes.data() + bytes.size(), mapped.data() + mapped.size());
+      if (begin >= end) continue;
+      // Mappings begin at a page, so whole pages of this one are meant.
+      const std::uintptr_t first = address(begin) / page * page;
+      ::madvise(reinterpret_cast<void*>(first), address(end) - first, MADV_DONTNEED);
+    }
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::span<const std::byte>> all_;
+};
+
+Mappings& mappings() {
+  static Mappings all;
+  return all;
+}
+
+}  // namespace
 
 MappedFile::MappedFile(const std::string& path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -35,10 +79,13 @@ MappedFile::MappedFile(const std::string& path) {
   ::close(descriptor);
   if (mapping == MAP_FAILED) fail("cannot map {}: {}", path, std::strerror(reason));
   data_ = static_cast<const std::byte*>(mapping);
+  mappings().add(bytes());
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (data_ == nullptr) return;
+  mappings().remove(data_);
+  ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
@@ -48,6 +95,10 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   return *this;
+}
+
+void MappedFile::release(std::span<const std::byte> bytes) {
+  mappings().release(bytes);
 }
 
 }  // namespace gander

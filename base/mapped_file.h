@@ -21,6 +21,10 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
 
+  /// Gives back the memory behind those of `bytes` that lie in a mapped file, by whole pages; bytes
+  /// elsewhere are left alone. They are read from the file again when they are touched.
+  static void release(std::span<const std::byte> bytes);
+
  private:
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;

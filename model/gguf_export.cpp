@@ -34,6 +34,11 @@ class ItemList {
     items_.push_back({{std::move(name), DataType::F32, std::move(shape)}, std::move(vectors)});
   }
   const std::vector<Item>& items() const { return items_; }
+  std::vector<GgufTensor> tensors() const {
+    std::vector<GgufTensor> tensors;
+    for (const Item& item : items_) tensors.push_back(item.tensor);
+    return tensors;
+  }
 
  private:
   const ChooseType& choose_type_;
@@ -130,18 +135,26 @@ void add_tokenizer_keys(GgufMetadata& metadata, const Tokenizer& tokenizer,
   metadata.emplace_back("tokenizer.ggml.eos_token_id", std::uint32_t{0});
 }
 
-void write_matrix(GgufWriter& writer, const Matrix& matrix, DataType type) {
-  if (type == matrix.type) {
-    writer.write({matrix.data, matrix.size()});
-    return;
-  }
-  std::vector<float> values(matrix.columns);
-  std::vector<std::byte> bytes(row_bytes(type, matrix.columns));
-  for (std::uint32_t row = 0; row < matrix.rows; ++row) {
-    dequantize(matrix.type, matrix.row(row), values);
-    quantize(type, values, bytes);
+bool write_items(GgufWriter& writer, const ItemList& list, const ExportOptions& options) {
+  const MatrixEncoder encoder(options.rounding, options.importance, options.threads);
+  std::uint64_t done = 0;
+  const auto take = [&](std::span<const std::byte> bytes, std::size_t weights) {
     writer.write(bytes);
+    done += weights;
+    return !options.progress || options.progress(done);
+  };
+  for (const Item& item : list.items()) {
+    const GgufTensor& tensor = item.tensor;
+    if (const auto* const matrix = std::get_if<Matrix>(&item.values)) {
+      if (!encoder.encode(tensor.name, *matrix, tensor.type, take)) return false;
+      continue;
+    }
+    for (const std::vector<float>* const vector : std::get<Vectors>(item.values)) {
+      require_finite(tensor.name, *vector);
+      if (!take(std::as_bytes(std::span(*vector)), vector->size())) return false;
+    }
   }
+  return true;
 }
 
 }  // namespace
@@ -163,25 +176,19 @@ GgufMetadata model_metadata(const Config& config, const Tokenizer* tokenizer) {
   return keys;
 }
 
-void export_gguf(const std::string& path, const Weights& weights, const Tokenizer* tokenizer,
-                 const ChooseType& choose_type, const GgufMetadata& metadata) {
+bool export_gguf(const std::string& path, const Weights& weights, const Tokenizer* tokenizer,
+                 const ChooseType& choose_type, const ExportOptions& options) {
   GgufMetadata keys = model_metadata(weights.config, tokenizer);
-  keys.insert(keys.end(), metadata.begin(), metadata.end());
-
+  keys.insert(keys.end(), options.metadata.begin(), options.metadata.end());
   const ItemList list = list_items(weights, choose_type);
-  std::vector<GgufTensor> tensors;
-  for (const Item& item : list.items()) tensors.push_back(item.tensor);
-  GgufWriter writer(path, keys, std::move(tensors));
-  for (const Item& item : list.items()) {
-    if (const auto* const matrix = std::get_if<Matrix>(&item.values)) {
-      write_matrix(writer, *matrix, item.tensor.type);
-      continue;
-    }
-    for (const std::vector<float>* const vector : std::get<Vectors>(item.values)) {
-      writer.write(std::as_bytes(std::span(*vector)));
-    }
-  }
+  GgufWriter writer(path, keys, list.tensors());
+  if (!write_items(writer, list, options)) return false;
   writer.commit();
+  return true;
+}
+
+std::vector<GgufTensor> exported_tensors(const Weights& weights, const ChooseType& choose_type) {
+  return list_items(weights, choose_type).tensors();
 }
 
 }  // namespace gander

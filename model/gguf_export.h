@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "model/checkpoint/gguf_writer.h"
+#include "model/matrix_encoder.h"
 #include "model/tokenizer/tokenizer.h"
 #include "model/weights.h"
 
@@ -23,11 +24,24 @@ ChooseType store_as(DataType large, DataType low_rank);
 /// has more ids than the model.
 GgufMetadata model_metadata(const Config& config, const Tokenizer* tokenizer);
 
+struct ExportOptions {
+  /// Follows the keys that are written anyway (general.architecture, rwkv7.*, tokenizer.ggml.*).
+  GgufMetadata metadata = {};
+  Rounding rounding = Rounding::Nearest;
+  const Importance* importance = nullptr;
+  unsigned threads = 1;
+  /// Called with the number of weights written so far; returns false to give up. May be empty.
+  std::function<bool(std::uint64_t weights)> progress = {};
+};
+
 /// Writes a model as llama.cpp's conversion lays it out: its names, shapes and keys, vectors and
 /// the fused lerps in F32, the idle value mix of layer 0 as a copy of a0, a1, a2. `tokenizer` may
-/// be null. `metadata` follows the keys that are written anyway (general.architecture, rwkv7.*,
-/// tokenizer.ggml.*). Throws Error.
-void export_gguf(const std::string& path, const Weights& weights, const Tokenizer* tokenizer,
-                 const ChooseType& choose_type, const GgufMetadata& metadata = {});
+/// be null. No more than a few megabytes are in memory at a time. False when it was given up; then,
+/// and after an Error, there is no file.
+bool export_gguf(const std::string& path, const Weights& weights, const Tokenizer* tokenizer,
+                 const ChooseType& choose_type, const ExportOptions& options = {});
+
+/// The tensors that export_gguf writes, in its order.
+std::vector<GgufTensor> exported_tensors(const Weights& weights, const ChooseType& choose_type);
 
 }  // namespace gander

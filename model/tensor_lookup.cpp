@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/half.h"
+#include "base/mapped_file.h"
 
 namespace gander {
 
@@ -129,6 +130,7 @@ Matrix TensorLookup::low_rank(const std::string& name, std::uint32_t rows, std::
                   stored.data + (column * rows + row) * size, size);
     }
   }
+  MappedFile::release({stored.data, stored.size()});  // a large model's are hundreds of megabytes
   const Matrix transposed = {stored.type, rows, columns, copy->data()};
   copies_.push_back(std::move(copy));
   return transposed;

@@ -36,7 +36,8 @@ std::string joined(const std::vector<TokenId>& ids, char separator) {
 }
 
 TEST(Cli, HelpAndVersionGoToStandardOutput) {
-  for (const char* command : {"run", "chat", "eval", "bench", "logits", "tokenize", "inspect"}) {
+  for (const char* command :
+       {"run", "chat", "eval", "bench", "logits", "tokenize", "inspect", "quantize"}) {
     const ProcessResult help = run_gander({command, "--help"});
     EXPECT_EQ(help.code, 0);
     EXPECT_EQ(help.err, "");

@@ -278,7 +278,7 @@ TEST(GgufExport, EqualsWhatLlamaCppsConverterWrites) {
   const TemporaryFolder folder;
   const std::string path = folder.path("a.gguf");
   export_gguf(path, weights, &tokenizer, store_as(DataType::F16, DataType::F16),
-              {{"general.name", std::string("synthetic")}});
+              {.metadata = {{"general.name", std::string("synthetic")}}});
   const TensorSource source = open_checkpoint(path);
 
   const auto expected = gguf_tensors(weights, DataType::F16);

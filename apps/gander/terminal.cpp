@@ -123,8 +123,13 @@ Progress::Progress(std::string label, std::uint64_t total)
     : label_(std::move(label)), total_(std::max<std::uint64_t>(total, 1)) {}
 
 Progress::~Progress() {
+  clear();
+}
+
+void Progress::clear() {
   if (shown_.empty()) return;
   std::fputs("\r\x1b[K", stderr);
+  shown_.clear();
 }
 
 void Progress::update(std::uint64_t done) {

@@ -47,6 +47,8 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
 
   void update(std::uint64_t done);
+  /// Removes the bar, before other text.
+  void clear();
 
  private:
   std::string label_;

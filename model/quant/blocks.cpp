@@ -6,6 +6,7 @@
 
 #include "base/half.h"
 #include "model/quant/decode.h"
+#include "model/quant/layout.h"
 
 namespace gander {
 
@@ -28,11 +29,11 @@ void encode_block(const float* values, BlockQ4_0& block) {
   // The peak maps to -8, the one level that has no mirror.
   block.d = float_to_half(signed_peak({values, 32}) / -8);
   const float scale = inverse(half_to_float(block.d));
-  for (int j = 0; j < 16; ++j) {
-    const int low = round_to(values[j] * scale, -8, 7) + 8;
-    const int high = round_to(values[j + 16] * scale, -8, 7) + 8;
-    block.nibbles[j] = static_cast<std::uint8_t>(low | (high << 4));
+  std::uint8_t levels[32];
+  for (int j = 0; j < 32; ++j) {
+    levels[j] = static_cast<std::uint8_t>(round_to(values[j] * scale, -8, 7) + 8);
   }
+  store_levels(levels, block);
 }
 
 void encode_block(const float* values, BlockQ8_0& block) {
@@ -43,18 +44,9 @@ void encode_block(const float* values, BlockQ8_0& block) {
   }
 }
 
-// The inverse of scale_and_minimum: all eight pairs into 12 bytes.
-void pack_scales(const int* scales, const int* minimums, std::uint8_t* out) {
-  for (int j = 0; j < 4; ++j) {
-    out[j] = static_cast<std::uint8_t>(scales[j] | ((scales[j + 4] >> 4) << 6));
-    out[j + 4] = static_cast<std::uint8_t>(minimums[j] | ((minimums[j + 4] >> 4) << 6));
-    out[j + 8] = static_cast<std::uint8_t>((scales[j + 4] & 15) | ((minimums[j + 4] & 15) << 4));
-  }
-}
-
-// What Q4_K and Q5_K share: scales of eight groups of 32, and the levels 0..`top` of 256 weights.
+// Q4_K and Q5_K: scales of eight groups of 32, and the levels 0..`top` of 256 weights.
 template <typename Block>
-void encode_groups(const float* values, int top, Block& block, std::uint8_t* levels) {
+void encode_groups(const float* values, int top, Block& block) {
   float scale[8];
   float minimum[8];  // of the group, negated: value = scale * q - minimum
   for (int g = 0; g < 8; ++g) {
@@ -66,40 +58,28 @@ void encode_groups(const float* values, int top, Block& block, std::uint8_t* lev
   block.dmin = float_to_half(*std::max_element(minimum, minimum + 8) / 63);
   const float d = half_to_float(block.d);
   const float dmin = half_to_float(block.dmin);
-  int scales[8];
-  int minimums[8];
+  std::uint8_t scales[8];
+  std::uint8_t minimums[8];
+  std::uint8_t levels[256];
   for (int g = 0; g < 8; ++g) {
-    scales[g] = round_to(scale[g] * inverse(d), 0, 63);
-    minimums[g] = round_to(minimum[g] * inverse(dmin), 0, 63);
+    scales[g] = static_cast<std::uint8_t>(round_to(scale[g] * inverse(d), 0, 63));
+    minimums[g] = static_cast<std::uint8_t>(round_to(minimum[g] * inverse(dmin), 0, 63));
     const float step = inverse(d * static_cast<float>(scales[g]));
     const float offset = dmin * static_cast<float>(minimums[g]);
     for (int i = 32 * g; i < 32 * g + 32; ++i) {
       levels[i] = static_cast<std::uint8_t>(round_to((values[i] + offset) * step, 0, top));
     }
   }
-  pack_scales(scales, minimums, block.scales);
-  for (int pair = 0; pair < 4; ++pair) {
-    for (int i = 0; i < 32; ++i) {
-      const int low = levels[64 * pair + i] & 15;
-      const int high = levels[64 * pair + 32 + i] & 15;
-      block.nibbles[32 * pair + i] = static_cast<std::uint8_t>(low | (high << 4));
-    }
-  }
+  store_pairs(scales, minimums, block.scales);
+  store_levels(levels, block);
 }
 
 void encode_block(const float* values, BlockQ4_K& block) {
-  std::uint8_t levels[256];
-  encode_groups(values, 15, block, levels);
+  encode_groups(values, 15, block);
 }
 
 void encode_block(const float* values, BlockQ5_K& block) {
-  std::uint8_t levels[256];
-  encode_groups(values, 31, block, levels);
-  for (int i = 0; i < 32; ++i) {
-    int bits = 0;
-    for (int g = 0; g < 8; ++g) bits |= (levels[32 * g + i] >> 4) << g;
-    block.high[i] = static_cast<std::uint8_t>(bits);
-  }
+  encode_groups(values, 31, block);
 }
 
 void encode_block(const float* values, BlockQ6_K& block) {
@@ -115,17 +95,7 @@ void encode_block(const float* values, BlockQ6_K& block) {
       levels[i] = static_cast<std::uint8_t>(round_to(values[i] * step, -32, 31) + 32);
     }
   }
-  for (int half = 0; half < 2; ++half) {
-    const std::uint8_t* q = levels + 128 * half;
-    for (int i = 0; i < 32; ++i) {
-      block.low[64 * half + i] = static_cast<std::uint8_t>((q[i] & 15) | ((q[i + 64] & 15) << 4));
-      block.low[64 * half + 32 + i] =
-          static_cast<std::uint8_t>((q[i + 32] & 15) | ((q[i + 96] & 15) << 4));
-      block.high[32 * half + i] =
-          static_cast<std::uint8_t>((q[i] >> 4) | ((q[i + 32] >> 4) << 2) |
-                                    ((q[i + 64] >> 4) << 4) | ((q[i + 96] >> 4) << 6));
-    }
-  }
+  store_levels(levels, block);
 }
 
 template <typename Block>
