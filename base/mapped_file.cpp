@@ -31,8 +31,7 @@ class Mappings {
     std::erase_if(all_, [&](std::span<const std::byte> bytes) { return bytes.data() == data; });
   }
   void release(std::span<const std::byte> bytes) {
-    const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-    const auto address = [](const std::byte* at) { return reinterpret_cast<std::uintptr_t>(at); };
+    const auto page = static_cast<std::ptrdiff_t>(::sysconf(_SC_PAGESIZE));
     const std::lock_guard lock(mutex_);
     for (const std::span<const std::byte> mapped : all_) {
       const std::byte* const begin = std::max(bytes.data(), mapped.data());
@@ -40,8 +39,9 @@ class Mappings {
           std::min(bytes.data() + bytes.size(), mapped.data() + mapped.size());
       if (begin >= end) continue;
       // Mappings begin at a page, so whole pages of this one are meant.
-      const std::uintptr_t first = address(begin) / page * page;
-      ::madvise(reinterpret_cast<void*>(first), address(end) - first, MADV_DONTNEED);
+      const std::byte* const first = mapped.data() + (begin - mapped.data()) / page * page;
+      ::madvise(const_cast<std::byte*>(first), static_cast<std::size_t>(end - first),
+                MADV_DONTNEED);
     }
   }
 

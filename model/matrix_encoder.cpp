@@ -49,10 +49,8 @@ std::vector<float> smoothed(const std::vector<float>& importance) {
   for (const float value : importance) sum += value;
   if (!(sum > 0)) return {};
   const double mean = sum / static_cast<double>(importance.size());
-  std::vector<float> result;
-  for (const float value : importance) {
-    result.push_back(static_cast<float>(value / mean + 0.01));
-  }
+  std::vector<float> result(importance);
+  for (float& value : result) value = static_cast<float>(value / mean + 0.01);
   return result;
 }
 

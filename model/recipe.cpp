@@ -55,11 +55,12 @@ std::span<const Mix> mixes() {
 }
 
 DataType intended_type(const Recipe& recipe, std::string_view name) {
-  for (auto it = recipe.exceptions.rbegin(); it != recipe.exceptions.rend(); ++it) {
-    if (name.find(it->first) != std::string_view::npos) return it->second;
+  DataType type = better(recipe.type, steps_better(recipe.mix, name));
+  if (is_low_rank(name)) type = has_8_bits(recipe.type) ? recipe.type : DataType::Q8_0;
+  for (const auto& [part, exception] : recipe.exceptions) {
+    if (name.find(part) != std::string_view::npos) type = exception;
   }
-  if (is_low_rank(name)) return has_8_bits(recipe.type) ? recipe.type : DataType::Q8_0;
-  return better(recipe.type, steps_better(recipe.mix, name));
+  return type;
 }
 
 ChooseType choose_by(const Recipe& recipe) {
