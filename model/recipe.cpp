@@ -10,8 +10,8 @@ namespace gander {
 namespace {
 
 constexpr std::array<Mix, 3> kMixes = {{
-    {"balanced", "the head two types better, the time mix's output one"},
-    {"rich", "as balanced, and the embedding and all of the time mix one type better"},
+    {"balanced", "head, embedding and the time mix's output one type better"},
+    {"rich", "the head two types better, embedding and all of the time mix one"},
     {"plain", "every large matrix in the type itself"},
 }};
 
@@ -42,10 +42,9 @@ DataType better(DataType type, int steps) {
 int steps_better(std::string_view mix, std::string_view name) {
   const auto is = [&](std::string_view part) { return name.find(part) != std::string_view::npos; };
   if (mix == "plain") return 0;
-  if (name.starts_with("output.")) return 2;
-  if (is("time_mix_output.")) return 1;
-  if (mix == "rich" && (is("time_mix_") || is("token_embd."))) return 1;
-  return 0;
+  const bool head = name.starts_with("output.");
+  if (mix == "rich") return head ? 2 : is("token_embd.") || is("time_mix_") ? 1 : 0;
+  return head || is("token_embd.") || is("time_mix_output.") ? 1 : 0;
 }
 
 }  // namespace

@@ -32,10 +32,11 @@ TEST(Recipe, MixesGiveMoreWhereItCounts) {
   };
   using enum DataType;
   using Types = std::vector<DataType>;
-  EXPECT_EQ(types({Q4_K, "balanced"}), (Types{Q6_K, Q4_K, Q4_K, Q5_K, Q4_K}));
-  EXPECT_EQ(types({Q5_K, "balanced"}), (Types{Q8_0, Q5_K, Q5_K, Q6_K, Q5_K}));
-  EXPECT_EQ(types({Q6_K, "balanced"}), (Types{Q8_0, Q6_K, Q6_K, Q8_0, Q6_K}));
-  EXPECT_EQ(types({Q4_0, "balanced"}), (Types{Q6_K, Q4_0, Q4_0, Q5_K, Q4_0}));
+  EXPECT_EQ(types({Q4_K, "balanced"}), (Types{Q5_K, Q5_K, Q4_K, Q5_K, Q4_K}));
+  EXPECT_EQ(types({Q5_K, "balanced"}), (Types{Q6_K, Q6_K, Q5_K, Q6_K, Q5_K}));
+  EXPECT_EQ(types({Q6_K, "balanced"}), (Types{Q8_0, Q8_0, Q6_K, Q8_0, Q6_K}));
+  EXPECT_EQ(types({Q4_0, "balanced"}), (Types{Q5_K, Q5_K, Q4_0, Q5_K, Q4_0}));
+  EXPECT_EQ(types({Q6_K, "rich"}), (Types{Q8_0, Q8_0, Q8_0, Q8_0, Q6_K}));
   EXPECT_EQ(types({Q4_K, "rich"}), (Types{Q6_K, Q5_K, Q5_K, Q5_K, Q4_K}));
   EXPECT_EQ(types({Q4_K, "plain"}), Types(5, Q4_K));
   for (const DataType type : {Q8_0, F16, BF16}) {

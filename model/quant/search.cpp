@@ -1,5 +1,6 @@
 #include "model/quant/search.h"
 
+#include <algorithm>
 #include <cmath>
 #include <initializer_list>
 
@@ -176,17 +177,24 @@ void search_affine(const float* x, const float* w, int top, AffineBlock& block) 
 
 namespace {
 
+// The one of largest magnitude.
+inline float signed_peak(const Lanes (&values)[2]) {
+  const float low = -largest_of(larger(fill(0) - values[0], fill(0) - values[1]));
+  const float high = largest_of(larger(values[0], values[1]));
+  return high < -low ? low : high;
+}
+
 inline Lanes signed_code(const Lanes& value) {
   return smaller(larger(nearest(smaller(larger(value, fill(-1000)), fill(1000))), fill(-128)),
                  fill(127));
 }
 
-// Codes near the ideal scales of Q6_K, by the error they lead to.
-inline Codes choose_signed_codes(const Groups<16>& groups, const Line& ideal,
-                                 const BlockScales& scales, const Range& range) {
-  const Lanes centre = signed_code(ideal.scale * inverse(fill(half_to_float(scales.d))));
+// Codes near some scales of Q6_K, up to `reach` steps away, by the error they lead to.
+inline Codes choose_signed_codes(const Groups<16>& groups, const Lanes& ideal,
+                                 const BlockScales& scales, int reach, const Range& range) {
+  const Lanes centre = signed_code(ideal * inverse(fill(half_to_float(scales.d))));
   Codes best = {fill(0), fill(0), fill(kWorst)};
-  for (int near = -1; near <= 1; ++near) {
+  for (int near = -reach; near <= reach; ++near) {
     Codes codes = {signed_code(centre + fill(static_cast<float>(near))), fill(0), {}};
     codes.error = error_of(groups, line_of(codes, scales), range);
     best.scale = where_less(codes.error, best.error, codes.scale, best.scale);
@@ -200,36 +208,44 @@ inline Codes choose_signed_codes(const Groups<16>& groups, const Line& ideal,
 void search_scaled(const float* x, const float* w, ScaledBlock& block) {
   const Range range = {-32, 31};
   Groups<16> groups[2];
-  Best ideal[2];
+  Lanes simple[2];  // the scales that rounding to nearest would take
+  Lanes ideal[2];
   for (int half = 0; half < 2; ++half) {
     transpose(x + 128 * half, w + 128 * half, groups[half]);
-    ideal[half] = best_scales(groups[half], range, [](const Lanes& scale) { return scale; });
+    simple[half] = peak_of(groups[half]) / fill(range.low);
+    ideal[half] =
+        best_scales(groups[half], range, [](const Lanes& scale) { return scale; }).line.scale;
   }
-  const float largest =
-      largest_of(larger(magnitude(ideal[0].line.scale), magnitude(ideal[1].line.scale)));
   Codes best[2] = {};
   block.d = 0;
   float least = kWorst;
-  BlockScales trial = {scale_to_half(largest / 127), 0};
-  for (int round = 0; round < kRounds; ++round) {
+  // Whether codes near these scales are better than what was found so far; d's refit is in `trial`.
+  const auto improve = [&](const Lanes(&scales)[2], int reach, BlockScales& trial) {
     Codes codes[2];
     double uu = 0;  // x = d u with u = scale q: d = sum w x u / sum w u^2
     double xu = 0;
     for (int half = 0; half < 2; ++half) {
-      codes[half] = choose_signed_codes(groups[half], ideal[half].line, trial, range);
+      codes[half] = choose_signed_codes(groups[half], scales[half], trial, reach, range);
       const Moments m = moments_of(groups[half], line_of(codes[half], trial), range);
       uu += sum_of(codes[half].scale * codes[half].scale * m.qq);
       xu += sum_of(codes[half].scale * m.xq);
     }
     const float error = sum_of(codes[0].error + codes[1].error);
-    if (!(error < least)) break;
-    least = error;
-    block.d = trial.d;
-    best[0] = codes[0];
-    best[1] = codes[1];
-    if (!(uu > 0)) break;
-    trial.d = scale_to_half(static_cast<float>(xu / uu));
-  }
+    const bool better = error < least;
+    if (better) {
+      least = error;
+      block.d = trial.d;
+      std::copy_n(codes, 2, best);
+    }
+    if (uu > 0) trial.d = scale_to_half(static_cast<float>(xu / uu));
+    return better && uu > 0;
+  };
+
+  BlockScales trial = {scale_to_half(signed_peak(simple) / -128), 0};
+  improve(simple, 0, trial);
+  trial.d = scale_to_half(std::fabs(signed_peak(ideal)) / 127);
+  for (int round = 0; round < kRounds && improve(ideal, 1, trial); ++round) continue;
+
   for (int half = 0; half < 2; ++half) {
     store_codes(best[half].scale, block.scales + 8 * half);
     store_level_lanes(groups[half], line_of(best[half], {block.d, 0}), range, 32,

@@ -167,17 +167,23 @@ Best best_lines(const Groups<N>& groups, const Range& range) {
   return best;
 }
 
-// Lines through zero. The scale may be negative, so that the peak can be at either end of q; it is
-// always one that `storable` returns.
-template <int N, typename Storable>
-Best best_scales(const Groups<N>& groups, const Range& range, Storable storable) {
+// The weight of largest magnitude, with its sign.
+template <int N>
+Lanes peak_of(const Groups<N>& groups) {
   Lanes low = fill(0);
   Lanes high = fill(0);
   for (int j = 0; j < N; ++j) {
     low = smaller(low, groups.x[j]);
     high = larger(high, groups.x[j]);
   }
-  const Lanes peak = where_less(high, magnitude(low), low, high);
+  return where_less(high, magnitude(low), low, high);
+}
+
+// Lines through zero. The scale may be negative, so that the peak can be at either end of q; it is
+// always one that `storable` returns.
+template <int N, typename Storable>
+Best best_scales(const Groups<N>& groups, const Range& range, Storable storable) {
+  const Lanes peak = peak_of(groups);
   Best best = {{storable(peak / fill(range.low)), fill(0)}, {}};
   best.error = error_of(groups, best.line, range);
   const auto offer_refit = [&](const Line& start) {
