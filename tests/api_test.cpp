@@ -38,12 +38,12 @@ TEST(Api, GeneratesAndStreams) {
   session.set_sampling({.temperature = 0.0F});
   std::string streamed;
   const gander::Generated result =
-      session.generate({.max_tokens = 20, .stops = {"with her"}}, [&](std::string_view piece) {
+      session.generate({.max_tokens = 20, .stops = {"in the"}}, [&](std::string_view piece) {
         streamed += piece;
         return true;
       });
   EXPECT_EQ(result.ending, gander::Ending::StopString);
-  EXPECT_EQ(result.text, " girl named Lily. She loved to play ");
+  EXPECT_EQ(result.text, " girl named Lily. She loved to play outside ");
   EXPECT_EQ(streamed, result.text);
   EXPECT_EQ(result.prompt_tokens, 10U);
   EXPECT_EQ(session.tokens().size(), 10U + result.tokens - 2) << "less the stop string's two";
