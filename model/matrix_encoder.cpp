@@ -47,7 +47,8 @@ bool all_within(std::span<const float> values, float largest) {
 std::vector<float> smoothed(const std::vector<float>& importance) {
   double sum = 0;
   for (const float value : importance) sum += value;
-  if (!(sum > 0)) return {};
+  // Nothing was measured, or the model's activations overflow: then all columns are the same.
+  if (!(sum > 0) || !std::isfinite(sum)) return {};
   const double mean = sum / static_cast<double>(importance.size());
   std::vector<float> result(importance);
   for (float& value : result) value = static_cast<float>(value / mean + 0.01);

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstring>
@@ -98,6 +99,13 @@ TEST(MatrixEncoder, EncodesRowByRowWithTheImportanceOfItsName) {
   EXPECT_EQ(encoded("blk.1.channel_mix_key.weight", &importance), expected);
   EXPECT_EQ(encoded("blk.0.channel_mix_key.weight", &importance), even);
   EXPECT_EQ(encoded("blk.1.channel_mix_key.weight", nullptr), even);
+  // What says nothing changes nothing: a matrix that read only zeros, or whose inputs overflowed.
+  for (const float value : {0.0F, INFINITY, NAN}) {
+    Importance useless = importance;
+    useless.begin()->second.back() = value;
+    if (value == 0) std::ranges::fill(useless.begin()->second, 0.0F);
+    EXPECT_EQ(encoded("blk.1.channel_mix_key.weight", &useless), even) << value;
+  }
 }
 
 TEST(MatrixEncoder, AnAlreadyFittingTypeIsCopied) {
