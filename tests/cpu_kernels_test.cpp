@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <vector>
 
@@ -71,31 +73,60 @@ TEST(CpuKernels, KeyOfZerosStaysFinite) {
   }
 }
 
-TEST(ThreadPool, BarriersOrderTheStages) {
+TEST(ThreadPool, EveryItemIsDoneOnceBeforeTheNextStep) {
   for (const unsigned threads : {1U, 2U, 5U}) {
     ThreadPool pool(threads);
-    struct Work {
-      ThreadPool& pool;
-      std::vector<int> stage;
-      std::atomic<int> late{0};
-    } work{pool, std::vector<int>(threads), {}};
+    std::array<std::atomic<int>, 37> calls = {};
+    std::atomic<int> early = 0;
     for (int run = 0; run < 20; ++run) {
-      pool.run(
-          [](void* context, unsigned index) {
-            Work& w = *static_cast<Work*>(context);
-            for (int stage = 1; stage <= 50; ++stage) {
-              w.stage[index] = stage;
-              w.pool.barrier();
-              for (const int other : w.stage) {
-                if (other != stage) ++w.late;
-              }
-              w.pool.barrier();
+      pool.run([&calls, &early, run](Worker& worker) {
+        for (int step = 0; step < 50; ++step) {
+          // Steps of 1 to 37 items; an item sees those of the step before.
+          const std::size_t count = 1 + (step * 7 + run) % calls.size();
+          worker.share(calls.size(), [&](std::size_t item) { ++calls[item]; });
+          worker.share(count, [&](std::size_t) {
+            for (const std::atomic<int>& other : calls) {
+              if (other != run * 50 + step + 1) ++early;
             }
-          },
-          &work);
+          });
+          worker.share(0, [&](std::size_t) { ++early; });
+        }
+      });
     }
-    EXPECT_EQ(work.late, 0) << threads << " threads";
+    EXPECT_EQ(early, 0) << threads << " threads";
+    for (const std::atomic<int>& count : calls) EXPECT_EQ(count, 1000);
   }
+}
+
+// A thread whose core is taken between two steps must not hold up the others.
+TEST(ThreadPool, WaitsForWorkNotForThreads) {
+  ThreadPool pool(2);
+  std::atomic<bool> joined = false;
+  std::atomic<bool> finished = false;
+  std::atomic<bool> waited_for = false;
+  std::atomic<bool> left = false;
+  std::atomic<int> sum = 0;
+  pool.run([&](Worker& worker) {
+    worker.share(4, [&](std::size_t) { ++sum; });
+    if (worker.index() == 1) {
+      joined = true;
+      const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+      while (!finished && std::chrono::steady_clock::now() < limit) std::this_thread::yield();
+      waited_for = !finished;
+    } else {
+      while (!joined) std::this_thread::yield();
+    }
+    for (int step = 0; step < 10; ++step) worker.share(4, [&](std::size_t) { ++sum; });
+    if (worker.index() == 1) left = true;
+  });
+  EXPECT_EQ(sum, 44);
+  finished = true;
+  // The late thread goes through its old steps while the next job is under way.
+  for (int run = 0; run < 1000 || !left; ++run) {
+    pool.run([&](Worker& worker) { worker.share(2, [&](std::size_t) { ++sum; }); });
+    EXPECT_EQ(sum, 46 + 2 * run);
+  }
+  EXPECT_FALSE(waited_for);
 }
 
 }  // namespace

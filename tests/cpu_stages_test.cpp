@@ -58,7 +58,6 @@ TEST_P(CpuStages, EachAgreesWithTheReference) {
     const CpuWeights prepared = prepare_weights(weights, pool);
     State state(config);
     Activations buffers(config, kTokens, 1);
-    const StageContext context = {prepared, **kernels, buffers, state, pool, 0, kTokens};
     const auto check = [&](const char* name, std::uint32_t layer, const float* values) {
       const std::vector<double> rows = expected.rows(name, layer);
       const double error =
@@ -67,40 +66,44 @@ TEST_P(CpuStages, EachAgreesWithTheReference) {
                                   << (*kernels)->instruction_set;
     };
 
-    embed(context, text);
-    check("embedded", 0, buffers.x);
-    for (std::uint32_t layer = 0; layer < config.layers; ++layer) {
-      time_mix_in(context, layer);
-      check("xr", layer, buffers.xr.values);
-      check("xw", layer, buffers.xw.values);
-      check("xk", layer, buffers.xk.values);
-      check("xv", layer, buffers.xv.values);
-      check("xa", layer, buffers.xa.values);
-      check("xg", layer, buffers.xg.values);
-      check("r", layer, buffers.r);
-      check("k", layer, buffers.k);
-      check("v", layer, layer == 0 ? buffers.v_first : buffers.v);
-      wkv(context, layer);
-      check("w", layer, buffers.w);
-      check("a", layer, buffers.a);
-      check("g", layer, buffers.g);
-      check("kk", layer, buffers.kk);
-      check("k_adjusted", layer, buffers.k);
-      check("v_mixed", layer, layer == 0 ? buffers.v_first : buffers.v);
-      check("y_gated", layer, buffers.y.values);
-      const std::vector<double>& s = expected.values.at({"S", layer}).back();
-      EXPECT_LT((error_for<float, double>(GetParam(), state.matrix(layer), s)), tolerance) << "S";
-      time_mix_out(context, layer);
-      check("x_att", layer, buffers.x);
-      ffn_key(context, layer);
-      check("ffn_xk", layer, buffers.xk.values);
-      check("h", layer, buffers.h.values);
-      ffn_value(context, layer);
-      check("x_ffn", layer, buffers.x);
-    }
-    std::vector<float> logits(kTokens * config.vocab_size);
-    head(context, kTokens, logits.data());
-    check("logits", config.layers, logits.data());
+    const auto run = [&](Worker& worker) {
+      const StageContext context = {prepared, **kernels, buffers, state, worker, kTokens};
+      embed(context, text);
+      check("embedded", 0, buffers.x);
+      for (std::uint32_t layer = 0; layer < config.layers; ++layer) {
+        time_mix_in(context, layer);
+        check("xr", layer, buffers.xr.values);
+        check("xw", layer, buffers.xw.values);
+        check("xk", layer, buffers.xk.values);
+        check("xv", layer, buffers.xv.values);
+        check("xa", layer, buffers.xa.values);
+        check("xg", layer, buffers.xg.values);
+        check("r", layer, buffers.r);
+        check("k", layer, buffers.k);
+        check("v", layer, layer == 0 ? buffers.v_first : buffers.v);
+        wkv(context, layer);
+        check("w", layer, buffers.w);
+        check("a", layer, buffers.a);
+        check("g", layer, buffers.g);
+        check("kk", layer, buffers.kk);
+        check("k_adjusted", layer, buffers.k);
+        check("v_mixed", layer, layer == 0 ? buffers.v_first : buffers.v);
+        check("y_gated", layer, buffers.y.values);
+        const std::vector<double>& s = expected.values.at({"S", layer}).back();
+        EXPECT_LT((error_for<float, double>(GetParam(), state.matrix(layer), s)), tolerance) << "S";
+        time_mix_out(context, layer);
+        check("x_att", layer, buffers.x);
+        ffn_key(context, layer);
+        check("ffn_xk", layer, buffers.xk.values);
+        check("h", layer, buffers.h.values);
+        ffn_value(context, layer);
+        check("x_ffn", layer, buffers.x);
+      }
+      std::vector<float> logits(kTokens * config.vocab_size);
+      head(context, kTokens, logits.data());
+      check("logits", config.layers, logits.data());
+    };
+    pool.run([&run](Worker& worker) { run(worker); });
   }
 }
 

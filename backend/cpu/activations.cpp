@@ -41,7 +41,7 @@ void Activations::lay_out(const Config& config, std::size_t tokens, Take take) {
     take_numbers(rows.sum, tokens * columns / 16);
     take_numbers(rows.nonzero, tokens * columns / 32);
   };
-  for (float** array : {&x, &r, &k, &v, &w, &a, &g, &kk, &value_mix, &v_first, &sum}) {
+  for (float** array : {&x, &r, &k, &v, &w, &a, &g, &kk, &value_mix, &v_first}) {
     take(*array, tokens * config.width);
   }
   for (Input* input : {&xr, &xw, &xk, &xv, &xa, &xg, &y}) take_input(*input, config.width);

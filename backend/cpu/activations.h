@@ -29,7 +29,6 @@ struct Activations {
   float* v_first;                        // v of layer 0
   Input y;                               // what the output matrix reads
   Input h;                               // [tokens][F]
-  float* sum;                            // a packed product before it is added to x
   float* last;                           // [C] the last token's normalised x: the next shift state
   std::vector<float*> scratch;           // per thread: two rows of C, then a product's scratch
 

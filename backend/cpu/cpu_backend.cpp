@@ -12,10 +12,11 @@ namespace gander {
 CpuBackend::CpuBackend(std::shared_ptr<const Weights> weights, unsigned threads,
                        const Kernels& kernels)
     : kernels_(kernels),
-      pool_(threads),
-      weights_(prepare_weights(std::move(weights), pool_)),
-      state_(weights_.source->config),
-      activations_(weights_.source->config, kChunk, threads) {}
+      state_(weights->config),
+      activations_(weights->config, kChunk, threads),
+      pool_(threads) {
+  weights_ = prepare_weights(std::move(weights), pool_);
+}
 
 std::string CpuBackend::description() const {
   return fmt::format("cpu ({}, {} thread{})", kernels_.instruction_set, pool_.size(),
@@ -30,41 +31,25 @@ void CpuBackend::forward(std::span<const TokenId> tokens, Logits which, std::spa
     if (which == Logits::All) wanted = chunk.size();
     if (which == Logits::Last && tokens.empty()) wanted = 1;
 
-    struct Job {
-      CpuBackend* backend;
-      std::span<const TokenId> tokens;
-      std::size_t wanted;
-      float* logits;
-    } job = {this, chunk, wanted, logits.data()};
-    pool_.run(
-        [](void* context, unsigned thread) {
-          const Job& j = *static_cast<const Job*>(context);
-          j.backend->run_chunk(thread, j.tokens, j.wanted, j.logits);
-        },
-        &job);
+    pool_.run([this, chunk, wanted, out = logits.data()](Worker& worker) {
+      run_chunk(worker, chunk, wanted, out);
+    });
     logits = logits.subspan(wanted * config().vocab_size);
   }
 }
 
-void CpuBackend::run_chunk(unsigned thread, std::span<const TokenId> tokens, std::size_t wanted,
+void CpuBackend::run_chunk(Worker& worker, std::span<const TokenId> tokens, std::size_t wanted,
                            float* logits) {
-  const StageContext context = {weights_, kernels_, activations_, state_,
-                                pool_,    thread,   tokens.size()};
+  const StageContext context = {weights_, kernels_, activations_, state_, worker, tokens.size()};
   embed(context, tokens);
-  pool_.barrier();
   for (std::uint32_t layer = 0; layer < config().layers; ++layer) {
     time_mix_in(context, layer);
-    pool_.barrier();
     wkv(context, layer);
-    pool_.barrier();
     time_mix_out(context, layer);
-    pool_.barrier();
     ffn_key(context, layer);
-    pool_.barrier();
     ffn_value(context, layer);
-    pool_.barrier();
   }
-  if (wanted > 0) head(context, wanted, logits);
+  head(context, wanted, logits);
 }
 
 }  // namespace gander

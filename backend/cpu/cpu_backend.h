@@ -35,14 +35,14 @@ class CpuBackend final : public Backend {
   void reset() override { state_.clear(); }
 
  private:
-  void run_chunk(unsigned thread, std::span<const TokenId> tokens, std::size_t wanted,
+  void run_chunk(Worker& worker, std::span<const TokenId> tokens, std::size_t wanted,
                  float* logits);
 
   const Kernels& kernels_;
-  ThreadPool pool_;
   CpuWeights weights_;
   State state_;
   Activations activations_;
+  ThreadPool pool_;  // destroyed first: its threads may look at the others until it is
 };
 
 }  // namespace gander

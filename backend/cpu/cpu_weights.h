@@ -27,7 +27,8 @@ struct CpuWeights {
   std::shared_ptr<const Weights> source;
   std::vector<CpuLayer> layers;
   CpuMatrix head;
-  bool any_packed = false;  ///< whether activations are needed in 8 bits at all
+  std::shared_ptr<std::byte> memory;  ///< of all packed matrices
+  bool any_packed = false;            ///< whether activations are needed in 8 bits at all
 };
 
 /// Packs on all threads of the pool.

@@ -16,10 +16,11 @@
 // the activations' four bytes are the same for all lanes. Sums of integers are exact, so every
 // instruction set gives the same result.
 //   add_products       for weights of up to six bits, add_wide_products for all eight
-//   shift<N>           left by N bits, right for negative N; bits may come in from the next byte,
-//   so
-//                      mask what is wanted
+//   shift<N>           left by N bits, right for negative N; shift_right by a number that is no
+//                      constant. Bits may come in from the next byte: mask what is wanted
 //   widen              sixteen small numbers to floats
+//   store_levels       sixteen floats that hold integers of 8 bits
+//   nonzero_mask       bit i is set when byte i of 32 is not zero
 // Internal linkage, as in vector.h.
 namespace gander {
 namespace {
@@ -46,6 +47,9 @@ inline Bytes shift(Bytes a) {
   if constexpr (N >= 0) return {_mm512_slli_epi16(a.v, N)};
   return {_mm512_srli_epi16(a.v, -N)};
 }
+inline Bytes shift_right(Bytes a, unsigned bits) {
+  return {_mm512_srl_epi16(a.v, _mm_cvtsi32_si128(static_cast<int>(bits)))};
+}
 inline Ints fill_ints(int value) {
   return {_mm512_set1_epi32(value)};
 }
@@ -68,6 +72,14 @@ inline Floats widen(const std::int8_t* p) {
 }
 inline Floats widen_halves(const std::uint16_t* p) {
   return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
+inline void store_levels(std::int8_t* p, const Floats& a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.part[0])));
+}
+inline std::uint32_t nonzero_mask(const std::int8_t* p) {
+  const __m256i q = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return _mm256_test_epi8_mask(q, q);
 }
 
 #elif defined(__AVX2__)
@@ -94,6 +106,10 @@ template <int N>
 inline Bytes shift(const Bytes& a) {
   if constexpr (N >= 0) return {{_mm256_slli_epi16(a.v[0], N), _mm256_slli_epi16(a.v[1], N)}};
   return {{_mm256_srli_epi16(a.v[0], -N), _mm256_srli_epi16(a.v[1], -N)}};
+}
+inline Bytes shift_right(const Bytes& a, unsigned bits) {
+  const __m128i count = _mm_cvtsi32_si128(static_cast<int>(bits));
+  return {{_mm256_srl_epi16(a.v[0], count), _mm256_srl_epi16(a.v[1], count)}};
 }
 inline Ints fill_ints(int value) {
   const __m256i v = _mm256_set1_epi32(value);
@@ -143,6 +159,20 @@ inline Floats widen_halves(const std::uint16_t* p) {
   const auto* source = reinterpret_cast<const __m128i*>(p);
   return {{_mm256_cvtph_ps(_mm_loadu_si128(source)), _mm256_cvtph_ps(_mm_loadu_si128(source + 1))}};
 }
+inline void store_levels(std::int8_t* p, const Floats& a) {
+  const __m256i low = _mm256_cvtps_epi32(a.part[0]);
+  const __m256i high = _mm256_cvtps_epi32(a.part[1]);
+  // Packing works within halves of 128 bits: 0 2 1 3 becomes 0 1 2 3.
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
+  _mm_storeu_si128(
+      reinterpret_cast<__m128i*>(p),
+      _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+}
+inline std::uint32_t nonzero_mask(const std::int8_t* p) {
+  const __m256i q = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  const __m256i zero = _mm256_cmpeq_epi8(q, _mm256_setzero_si256());
+  return ~static_cast<std::uint32_t>(_mm256_movemask_epi8(zero));
+}
 
 #else
 
@@ -170,6 +200,10 @@ inline Bytes operator|(const Bytes& a, const Bytes& b) {
 template <int N>
 inline Bytes shift(const Bytes& a) {
   return each_quarter<Bytes>([&](int i) { return vshlq_u8(a.v[i], vdupq_n_s8(N)); });
+}
+inline Bytes shift_right(const Bytes& a, unsigned bits) {
+  const int8x16_t count = vdupq_n_s8(static_cast<std::int8_t>(-static_cast<int>(bits)));
+  return each_quarter<Bytes>([&](int i) { return vshlq_u8(a.v[i], count); });
 }
 inline Ints fill_ints(int value) {
   return each_quarter<Ints>([&](int) { return vdupq_n_s32(value); });
@@ -219,6 +253,11 @@ inline Bytes shift(const Bytes& a) {
   }
   return result;
 }
+inline Bytes shift_right(const Bytes& a, unsigned bits) {
+  Bytes result;
+  for (int i = 0; i < 64; ++i) result.v[i] = static_cast<std::uint8_t>(a.v[i] >> bits);
+  return result;
+}
 inline Ints fill_ints(int value) {
   Ints result;
   for (std::int32_t& lane : result.v) lane = value;
@@ -259,6 +298,16 @@ inline Floats widen_halves(const std::uint16_t* p) {
   float lanes[kLanes];
   for (std::size_t i = 0; i < kLanes; ++i) lanes[i] = half_to_float(p[i]);
   return load(lanes);
+}
+inline void store_levels(std::int8_t* p, const Floats& a) {
+  float lanes[kLanes];
+  store(lanes, a);
+  for (std::size_t i = 0; i < kLanes; ++i) p[i] = static_cast<std::int8_t>(lanes[i]);
+}
+inline std::uint32_t nonzero_mask(const std::int8_t* p) {
+  std::uint32_t mask = 0;
+  for (std::uint32_t i = 0; i < 32; ++i) mask |= static_cast<std::uint32_t>(p[i] != 0) << i;
+  return mask;
 }
 
 #endif

@@ -29,12 +29,12 @@ struct MatrixProduct {
 /// Rows of activations in 8 bits: x = scale * q, a scale for each 32 columns; -127 <= q <= 127.
 /// Arrays are [tokens][columns / n].
 struct QuantizedRows {
-  std::int8_t* q;         ///< n = 1
-  float* scale;           ///< n = 32
-  float* scaled_sum;      ///< n = 32: scale * sum of q
-  std::int16_t* sum;      ///< n = 16: sum of q
-  std::uint8_t* nonzero;  ///< n = 32: bit i is set when quad i (columns 4i to 4i + 3) has a nonzero
-  std::size_t columns;    ///< a multiple of 32
+  std::int8_t* q;          ///< n = 1
+  float* scale;            ///< n = 32
+  float* scaled_sum;       ///< n = 32: scale * sum of q
+  std::int16_t* sum;       ///< n = 16: sum of q
+  std::uint32_t* nonzero;  ///< n = 32: bit i is set when column i is not zero
+  std::size_t columns;     ///< a multiple of 32
 
   QuantizedRows row(std::size_t t) const {
     return {q + t * columns,        scale + t * columns / 32,   scaled_sum + t * columns / 32,
@@ -42,18 +42,19 @@ struct QuantizedRows {
   }
 };
 
-/// y[t][i] += W x[t] for a packed W: rows in tiles of 32.
+/// What happens to each y of a matrix product.
+enum class Epilogue { Store, Add, Tanh, Sigmoid, SquaredRelu };
+
+/// y[t][i] = W x[t] for a packed W.
 struct PackedProduct {
   const PackedMatrix& matrix;
   QuantizedRows x;
   std::size_t tokens;
   float* y;  ///< [tokens][y_stride], indexed by row
   std::size_t y_stride;
-  bool sparse;  ///< look for zero quads of x (for one token only)
+  Epilogue epilogue;
+  float* scratch;  ///< product_scratch(tokens) floats of this thread, for column tiles only
 };
-
-/// What happens to each y of a matrix product.
-enum class Epilogue { Store, Add, Tanh, Sigmoid, SquaredRelu };
 
 /// The operands of one head's recurrence for one token; all arrays have n floats.
 struct HeadStep {
@@ -71,12 +72,10 @@ struct Kernels {
   /// Rows begin..end of a matrix product.
   void (*matrix_rows)(const MatrixProduct& product, std::size_t begin, std::size_t end,
                       Epilogue epilogue);
-  /// Tiles begin..end of a packed product, added to y.
+  /// Tiles begin..end of a packed product.
   void (*packed_tiles)(const PackedProduct& product, std::size_t begin, std::size_t end);
   /// Columns begin..end (multiples of 32) of a row of activations to 8 bits.
   void (*quantize)(const float* x, const QuantizedRows& row, std::size_t begin, std::size_t end);
-  /// y = epilogue(y) in place, or y += sum for Add.
-  void (*finish)(float* y, const float* sum, std::size_t n, Epilogue epilogue);
   /// out = (x - mean) / sqrt(variance + epsilon) * weight + bias over n values; out may be x.
   void (*normalize)(const float* x, const float* weight, const float* bias, float epsilon,
                     std::size_t n, float* out);
@@ -98,10 +97,13 @@ struct Kernels {
                          const float* g, std::size_t n);
 };
 
-/// Floats of scratch a matrix product over `tokens` tokens needs: four decoded rows of a column
-/// block, and a sum of sixteen lanes per row and token.
+/// Floats of scratch a matrix product over `tokens` tokens needs. Stored matrices: four decoded
+/// rows of a column block, and a sum of sixteen lanes per row and token. Packed ones: the sums of a
+/// column tile, and the tile's bytes.
 constexpr std::size_t product_scratch(std::size_t tokens) {
-  return 4 * kColumnBlock + tokens * std::size_t{4} * 16;
+  const std::size_t stored = 4 * kColumnBlock + tokens * std::size_t{4} * 16;
+  const std::size_t packed = tokens * kColumnTile + kColumnTile * std::size_t{256} / 4;
+  return stored > packed ? stored : packed;
 }
 
 /// The fastest set this processor runs; never null.

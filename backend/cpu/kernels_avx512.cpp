@@ -12,6 +12,7 @@ namespace gander {
 namespace {
 #include "backend/cpu/kernels.inl"
 #include "backend/cpu/packed_kernels.inl"
+#include "backend/cpu/quantize.inl"
 }  // namespace
 
 extern const Kernels kernels_avx512;

@@ -1,4 +1,8 @@
 // Products with packed matrices: packed.h explains the layout. Included after kernels.inl.
+//
+// A slice is sixteen rows, one Floats or Ints of them. A row tile has two slices and any number of
+// tokens; a column tile has eight and one token. For more tokens a column tile is unpacked to the
+// lines of row tiles, in pieces of two slices.
 
 // Calls function(constant 0), ..., function(constant N - 1).
 template <int N, typename Function>
@@ -15,30 +19,8 @@ inline int load_quad(const std::int8_t* q) {
   return quad;
 }
 
-// Sums of one token group in both halves of a tile's rows.
-template <std::size_t Tokens>
-using Sums = Floats[Tokens][2];
-template <std::size_t Tokens>
-using IntSums = Ints[Tokens][2];
-
-// products += quads first..first + Count - 1 of a sub-tile times x. `line(quad, half)` gives the
-// weights.
-template <std::size_t Tokens, bool Sparse, int Count, bool Wide, typename Line>
-inline void add_quads(const std::int8_t* const (&q)[Tokens], unsigned nonzero, Line line,
-                      IntSums<Tokens>& products) {
-  repeat<Count>([&](auto quad) {
-    if (Sparse && ((nonzero >> quad) & 1U) == 0) return;
-    Bytes weights[2];
-    line(quad, weights);
-    for (std::size_t t = 0; t < Tokens; ++t) {
-      const int x = load_quad(q[t] + 4 * quad);
-      for (std::size_t half = 0; half < 2; ++half) {
-        products[t][half] = Wide ? add_wide_products(products[t][half], weights[half], x)
-                                 : add_products(products[t][half], weights[half], x);
-      }
-    }
-  });
-}
+template <std::size_t Slices, std::size_t Tokens>
+using Sums = Floats[Tokens][Slices];
 
 template <std::size_t Tokens>
 struct TokenRows {
@@ -53,196 +35,399 @@ inline void split_nibbles(const std::uint8_t* line, Bytes (&weights)[2]) {
   weights[1] = shift<-4>(both) & 15;
 }
 
-// Q8_0 and Q4_0, a group of 32 columns: y += d * scale * (products - offset * sum of q).
-template <std::size_t Tokens, bool Sparse, bool Wide, typename Tile, typename Line>
-inline void offset_group(const Tile& tile, int offset, const TokenRows<Tokens>& x,
-                         std::size_t column, Line line, Sums<Tokens>& y) {
-  const unsigned nonzero = Sparse ? x.row[0].nonzero[column / 32] : 0xff;
-  if (Sparse && nonzero == 0) return;
-  IntSums<Tokens> products;
-  const std::int8_t* q[Tokens];
-  for (std::size_t t = 0; t < Tokens; ++t) {
-    const std::int16_t* sum = x.row[t].sum + column / 16;
-    products[t][0] = products[t][1] = fill_ints(-offset * (sum[0] + sum[1]));
-    q[t] = x.q(t, column);
-  }
-  add_quads<Tokens, Sparse, 8, Wide>(q, nonzero, line, products);
-  for (std::size_t half = 0; half < 2; ++half) {
-    const Floats d = widen_halves(tile.d + 16 * half);
-    for (std::size_t t = 0; t < Tokens; ++t) {
-      y[t][half] += to_floats(products[t][half]) * (d * x.row[t].scale[column / 32]);
+// Bits bit .. of every byte of `high`, masked, above the low four: for a constant or a number.
+template <std::uint8_t Mask, int Bit>
+inline Bytes upper_bits(const Bytes& high, std::integral_constant<int, Bit>) {
+  return shift<4 - Bit>(high) & (Mask << 4);
+}
+template <std::uint8_t Mask>
+inline Bytes upper_bits(const Bytes& high, unsigned bit) {
+  return shift<4>(shift_right(high, bit) & Mask) & (Mask << 4);
+}
+
+// load_line(source, first, i, weights): both halves of line first + i, where first is a multiple of
+// four and i a constant or a number.
+template <std::size_t Rows, typename Index>
+inline void load_line(const TileQ8_0<Rows>& tile, std::size_t first, Index i, Bytes (&weights)[2]) {
+  weights[0] = load_bytes(tile.q[first + i][0]);
+  weights[1] = load_bytes(tile.q[first + i][1]);
+}
+
+template <std::size_t Rows, typename Index>
+inline void load_line(const TileQ4_0<Rows>& tile, std::size_t first, Index i, Bytes (&weights)[2]) {
+  split_nibbles(tile.q[first + i], weights);
+}
+
+template <std::size_t Rows, typename Index>
+inline void load_line(const TileQ4_K<Rows>& tile, std::size_t first, Index i, Bytes (&weights)[2]) {
+  split_nibbles(tile.q[first + i], weights);
+}
+
+template <std::size_t Rows, int I>
+inline void load_line(const TileQ5_K<Rows>& tile, std::size_t first,
+                      std::integral_constant<int, I> i, Bytes (&weights)[2]) {
+  split_nibbles(tile.q[first + i], weights);
+  const Bytes high = load_bytes(tile.high[(first + I) / 4]);
+  constexpr int kBit = 2 * (I % 4);
+  weights[0] = weights[0] | upper_bits<1>(high, std::integral_constant<int, kBit>{});
+  weights[1] = weights[1] | upper_bits<1>(high, std::integral_constant<int, kBit + 1>{});
+}
+template <std::size_t Rows>
+inline void load_line(const TileQ5_K<Rows>& tile, std::size_t first, unsigned i,
+                      Bytes (&weights)[2]) {
+  split_nibbles(tile.q[first + i], weights);
+  const Bytes high = load_bytes(tile.high[(first + i) / 4]);
+  weights[0] = weights[0] | upper_bits<1>(high, 2 * (i % 4));
+  weights[1] = weights[1] | upper_bits<1>(high, 2 * (i % 4) + 1);
+}
+
+template <std::size_t Rows, int I>
+inline void load_line(const TileQ6_K<Rows>& tile, std::size_t first,
+                      std::integral_constant<int, I> i, Bytes (&weights)[2]) {
+  split_nibbles(tile.q[first + i], weights);
+  const Bytes high = load_bytes(tile.high[(first + I) / 2]);
+  constexpr int kBit = 4 * (I % 2);
+  weights[0] = weights[0] | upper_bits<3>(high, std::integral_constant<int, kBit>{});
+  weights[1] = weights[1] | upper_bits<3>(high, std::integral_constant<int, kBit + 2>{});
+}
+template <std::size_t Rows>
+inline void load_line(const TileQ6_K<Rows>& tile, std::size_t first, unsigned i,
+                      Bytes (&weights)[2]) {
+  split_nibbles(tile.q[first + i], weights);
+  const Bytes high = load_bytes(tile.high[(first + i) / 2]);
+  weights[0] = weights[0] | upper_bits<3>(high, 4 * (i % 2));
+  weights[1] = weights[1] | upper_bits<3>(high, 4 * (i % 2) + 2);
+}
+
+// Thirty-two rows of a column tile, unpacked: a byte a weight, in the lines of a row tile.
+struct Piece {
+  const std::uint8_t (*q)[2][64];
+};
+template <typename Index>
+inline void load_line(const Piece& piece, std::size_t first, Index i, Bytes (&weights)[2]) {
+  weights[0] = load_bytes(piece.q[first + i][0]);
+  weights[1] = load_bytes(piece.q[first + i][1]);
+}
+
+template <bool Wide>
+inline Ints add(const Ints& sum, const Bytes& weights, int x) {
+  return Wide ? add_wide_products(sum, weights, x) : add_products(sum, weights, x);
+}
+
+// products += Columns columns of the source, from `at` on, times columns `column` and on of x.
+template <int Columns, bool Wide, std::size_t Slices, std::size_t Tokens, typename Source>
+inline void multiply(const Source& source, std::size_t at, const TokenRows<Tokens>& x,
+                     std::size_t column, Ints (&products)[Tokens][Slices]) {
+  if constexpr (Slices == 2) {
+    const std::int8_t* q[Tokens];
+    for (std::size_t t = 0; t < Tokens; ++t) q[t] = x.q(t, column);
+    repeat<Columns / 4>([&](auto quad) {
+      Bytes weights[2];
+      load_line(source, at / 4, quad, weights);
+      for (std::size_t t = 0; t < Tokens; ++t) {
+        const int value = load_quad(q[t] + 4 * quad);
+        products[t][0] = add<Wide>(products[t][0], weights[0], value);
+        products[t][1] = add<Wide>(products[t][1], weights[1], value);
+      }
+    });
+  } else {
+    static_assert(Slices == 8 && Tokens == 1);
+    const std::int8_t* q = x.q(0, column);
+    unsigned nonzero = x.row[0].nonzero[column / 32] >> (column % 32);
+    if (Columns < 32) nonzero &= (1U << Columns % 32) - 1;
+    for (; nonzero != 0; nonzero &= nonzero - 1) {
+      const auto i = static_cast<unsigned>(__builtin_ctz(nonzero));
+      Bytes weights[2];
+      load_line(source, at, i, weights);
+      const unsigned value = static_cast<std::uint8_t>(q[i]);
+      repeat<4>([&](auto k) {
+        const int shifted = static_cast<int>(value << (8 * k));
+        products[0][k] = add<Wide>(products[0][k], weights[0], shifted);
+        products[0][4 + k] = add<Wide>(products[0][4 + k], weights[1], shifted);
+      });
     }
   }
 }
 
-template <std::size_t Tokens, bool Sparse>
-inline void add_sub_tile(const TileQ8_0& tile, const TokenRows<Tokens>& x, std::size_t column,
-                         Sums<Tokens>& y) {
-  const auto line = [&](int quad, Bytes(&weights)[2]) {
-    weights[0] = load_bytes(tile.q[quad][0]);
-    weights[1] = load_bytes(tile.q[quad][1]);
-  };
-  offset_group<Tokens, Sparse, true>(tile, 128, x, column, line, y);
+// Whether a group of 32 columns can be left out; only asked for column tiles.
+template <std::size_t Slices, std::size_t Tokens>
+inline bool all_zero(const TokenRows<Tokens>& x, std::size_t column) {
+  return Slices == 8 && x.row[0].nonzero[column / 32] == 0;
 }
 
-template <std::size_t Tokens, bool Sparse>
-inline void add_sub_tile(const TileQ4_0& tile, const TokenRows<Tokens>& x, std::size_t column,
-                         Sums<Tokens>& y) {
-  const auto line = [&](int quad, Bytes(&weights)[2]) { split_nibbles(tile.q[quad], weights); };
-  offset_group<Tokens, Sparse, false>(tile, 8, x, column, line, y);
+// Asks memory for the lines of a group of columns that will be used.
+template <typename Tile>
+inline void prefetch_group(const Tile& tile, std::size_t group, unsigned nonzero) {
+  for (; nonzero != 0; nonzero &= nonzero - 1) {
+    const auto i = static_cast<std::size_t>(__builtin_ctz(nonzero));
+    const auto* line = &tile.q[32 * group + i];
+    __builtin_prefetch(line);
+    if constexpr (sizeof *line > 64) __builtin_prefetch(&(*line)[1]);
+  }
+}
+
+// The column tiles' lines are too far apart for the processor to guess: those of the group 256
+// columns further on are asked for.
+template <typename Tile, std::size_t Slices, std::size_t Tokens>
+inline void prefetch(const Tile& tile, const TokenRows<Tokens>& x, std::size_t column) {
+  if constexpr (Slices == 8) {
+    const std::size_t columns = x.row[0].columns;
+    std::size_t next = column + 256;
+    if (next >= columns) next -= columns;
+    if (next >= columns) return;
+    prefetch_group(*(&tile + 256 / Tile::kColumns), column % Tile::kColumns / 32,
+                   x.row[0].nonzero[next / 32]);
+  }
+}
+
+// Q8_0 and Q4_0, 32 columns: y += d * x.scale * (products - offset * sum of q).
+template <bool Wide, typename Tile, typename Source, std::size_t Slices, std::size_t Tokens>
+inline void offset_group(const Tile& tile, const Source& source, std::size_t row, int offset,
+                         const TokenRows<Tokens>& x, std::size_t column, Sums<Slices, Tokens>& y) {
+  prefetch<Tile, Slices>(tile, x, column);
+  if (all_zero<Slices>(x, column)) return;
+  Ints products[Tokens][Slices];
+  for (std::size_t t = 0; t < Tokens; ++t) {
+    const std::int16_t* sum = x.row[t].sum + column / 16;
+    for (Ints& slice : products[t]) slice = fill_ints(-offset * (sum[0] + sum[1]));
+  }
+  multiply<32, Wide>(source, 0, x, column, products);
+  for (std::size_t slice = 0; slice < Slices; ++slice) {
+    const Floats d = widen_halves(tile.d + row + 16 * slice);
+    for (std::size_t t = 0; t < Tokens; ++t) {
+      y[t][slice] += to_floats(products[t][slice]) * (d * x.row[t].scale[column / 32]);
+    }
+  }
 }
 
 // Q4_K and Q5_K: y += d * sum over groups of scale * x.scale * products
 //                   - dmin * sum over groups of minimum * x.scaled_sum.
-template <std::size_t Tokens, bool Sparse, typename Tile, typename Line>
-inline void minimum_groups(const Tile& tile, const TokenRows<Tokens>& x, std::size_t column,
-                           Line line, Sums<Tokens>& y) {
-  Sums<Tokens> sums = {};
-  Sums<Tokens> minimums = {};
+template <typename Tile, typename Source, std::size_t Slices, std::size_t Tokens>
+inline void minimum_groups(const Tile& tile, const Source& source, std::size_t row,
+                           const TokenRows<Tokens>& x, std::size_t column,
+                           Sums<Slices, Tokens>& y) {
+  Sums<Slices, Tokens> sums = {};
+  Sums<Slices, Tokens> minimums = {};
   for (std::size_t group = 0; group < 8; ++group) {
     const std::size_t first = column + 32 * group;
-    const unsigned nonzero = Sparse ? x.row[0].nonzero[first / 32] : 0xff;
-    if (Sparse && nonzero == 0) continue;
-    IntSums<Tokens> products;
-    const std::int8_t* q[Tokens];
-    for (std::size_t t = 0; t < Tokens; ++t) {
-      products[t][0] = products[t][1] = fill_ints(0);
-      q[t] = x.q(t, first);
+    prefetch<Tile, Slices>(tile, x, first);
+    if (all_zero<Slices>(x, first)) continue;
+    Ints products[Tokens][Slices];
+    for (auto& token : products) {
+      for (Ints& slice : token) slice = fill_ints(0);
     }
-    add_quads<Tokens, Sparse, 8, false>(
-        q, nonzero, [&](auto quad, Bytes(&weights)[2]) { line(group, quad, weights); }, products);
-    for (std::size_t half = 0; half < 2; ++half) {
-      const Floats scale = widen(tile.scale[group] + 16 * half);
-      const Floats minimum = widen(tile.minimum[group] + 16 * half);
+    multiply<32, false>(source, 32 * group, x, first, products);
+    for (std::size_t slice = 0; slice < Slices; ++slice) {
+      const Floats scale = widen(tile.scale[group] + row + 16 * slice);
+      const Floats minimum = widen(tile.minimum[group] + row + 16 * slice);
       for (std::size_t t = 0; t < Tokens; ++t) {
-        sums[t][half] += to_floats(products[t][half]) * (scale * x.row[t].scale[first / 32]);
-        minimums[t][half] += minimum * x.row[t].scaled_sum[first / 32];
+        sums[t][slice] += to_floats(products[t][slice]) * (scale * x.row[t].scale[first / 32]);
+        minimums[t][slice] += minimum * x.row[t].scaled_sum[first / 32];
       }
     }
   }
-  for (std::size_t half = 0; half < 2; ++half) {
-    const Floats d = widen_halves(tile.d + 16 * half);
-    const Floats dmin = widen_halves(tile.dmin + 16 * half);
+  for (std::size_t slice = 0; slice < Slices; ++slice) {
+    const Floats d = widen_halves(tile.d + row + 16 * slice);
+    const Floats dmin = widen_halves(tile.dmin + row + 16 * slice);
     for (std::size_t t = 0; t < Tokens; ++t) {
       // One product and one sum at a time: a compiler may fuse either product of a difference, and
       // need not choose the same one for every number of tokens.
-      y[t][half] += d * sums[t][half];
-      y[t][half] = y[t][half] - dmin * minimums[t][half];
+      y[t][slice] += d * sums[t][slice];
+      y[t][slice] = y[t][slice] - dmin * minimums[t][slice];
     }
   }
 }
 
-template <std::size_t Tokens, bool Sparse>
-inline void add_sub_tile(const TileQ4_K& tile, const TokenRows<Tokens>& x, std::size_t column,
-                         Sums<Tokens>& y) {
-  const auto line = [&](std::size_t group, auto quad, Bytes(&weights)[2]) {
-    split_nibbles(tile.q[8 * group + quad], weights);
-  };
-  minimum_groups<Tokens, Sparse>(tile, x, column, line, y);
+// add_sub_tile(tile, source, row, x, column, y): y += rows `row` and on of a (sub-)tile, whose
+// weights come from the source (the tile itself, or a piece of it unpacked), times x.
+template <std::size_t Rows, typename Source, std::size_t Slices, std::size_t Tokens>
+inline void add_sub_tile(const TileQ8_0<Rows>& tile, const Source& source, std::size_t row,
+                         const TokenRows<Tokens>& x, std::size_t column, Sums<Slices, Tokens>& y) {
+  offset_group<true>(tile, source, row, 128, x, column, y);
 }
-
-template <std::size_t Tokens, bool Sparse>
-inline void add_sub_tile(const TileQ5_K& tile, const TokenRows<Tokens>& x, std::size_t column,
-                         Sums<Tokens>& y) {
-  const auto line = [&](std::size_t group, auto quad, Bytes(&weights)[2]) {
-    split_nibbles(tile.q[8 * group + quad], weights);
-    // The fifth bit is bit 2 (quad % 4) + half of the high line; it belongs at bit 4.
-    constexpr int kBit = 2 * (quad % 4);
-    const Bytes high = load_bytes(tile.high[2 * group + quad / 4]);
-    weights[0] = weights[0] | (shift<4 - kBit>(high) & 16);
-    weights[1] = weights[1] | (shift<3 - kBit>(high) & 16);
-  };
-  minimum_groups<Tokens, Sparse>(tile, x, column, line, y);
+template <std::size_t Rows, typename Source, std::size_t Slices, std::size_t Tokens>
+inline void add_sub_tile(const TileQ4_0<Rows>& tile, const Source& source, std::size_t row,
+                         const TokenRows<Tokens>& x, std::size_t column, Sums<Slices, Tokens>& y) {
+  offset_group<false>(tile, source, row, 8, x, column, y);
 }
-
+template <std::size_t Rows, typename Source, std::size_t Slices, std::size_t Tokens>
+inline void add_sub_tile(const TileQ4_K<Rows>& tile, const Source& source, std::size_t row,
+                         const TokenRows<Tokens>& x, std::size_t column, Sums<Slices, Tokens>& y) {
+  minimum_groups(tile, source, row, x, column, y);
+}
+template <std::size_t Rows, typename Source, std::size_t Slices, std::size_t Tokens>
+inline void add_sub_tile(const TileQ5_K<Rows>& tile, const Source& source, std::size_t row,
+                         const TokenRows<Tokens>& x, std::size_t column, Sums<Slices, Tokens>& y) {
+  minimum_groups(tile, source, row, x, column, y);
+}
 // Q6_K: y += d * sum over groups of 16 of scale * x.scale * (products - 32 * sum of q).
-template <std::size_t Tokens, bool Sparse>
-inline void add_sub_tile(const TileQ6_K& tile, const TokenRows<Tokens>& x, std::size_t column,
-                         Sums<Tokens>& y) {
-  Sums<Tokens> sums = {};
+template <std::size_t Rows, typename Source, std::size_t Slices, std::size_t Tokens>
+inline void add_sub_tile(const TileQ6_K<Rows>& tile, const Source& source, std::size_t row,
+                         const TokenRows<Tokens>& x, std::size_t column, Sums<Slices, Tokens>& y) {
+  Sums<Slices, Tokens> sums = {};
   for (std::size_t group = 0; group < 16; ++group) {
     const std::size_t first = column + 16 * group;
-    const unsigned nonzero =
-        Sparse ? (x.row[0].nonzero[first / 32] >> (4 * (group % 2))) & 15U : 15U;
-    if (Sparse && nonzero == 0) continue;
-    IntSums<Tokens> products;
-    const std::int8_t* q[Tokens];
+    if (group % 2 == 0) prefetch<TileQ6_K<Rows>, Slices>(tile, x, first);
+    if (all_zero<Slices>(x, first)) continue;
+    Ints products[Tokens][Slices];
     for (std::size_t t = 0; t < Tokens; ++t) {
-      products[t][0] = products[t][1] = fill_ints(-32 * x.row[t].sum[first / 16]);
-      q[t] = x.q(t, first);
+      for (Ints& slice : products[t]) slice = fill_ints(-32 * x.row[t].sum[first / 16]);
     }
-    const auto line = [&](auto quad, Bytes(&weights)[2]) {
-      split_nibbles(tile.q[4 * group + quad], weights);
-      // The upper bits are pair 2 (quad % 2) + half of the high line; they belong at bits 4 and 5.
-      constexpr int kBit = 4 * (quad % 2);
-      const Bytes high = load_bytes(tile.high[2 * group + quad / 2]);
-      weights[0] = weights[0] | (shift<4 - kBit>(high) & 48);
-      weights[1] = weights[1] | (shift<2 - kBit>(high) & 48);
-    };
-    add_quads<Tokens, Sparse, 4, false>(q, nonzero, line, products);
-    for (std::size_t half = 0; half < 2; ++half) {
-      const Floats scale = widen(tile.scale[group] + 16 * half);
+    multiply<16, false>(source, 16 * group, x, first, products);
+    for (std::size_t slice = 0; slice < Slices; ++slice) {
+      const Floats scale = widen(tile.scale[group] + row + 16 * slice);
       for (std::size_t t = 0; t < Tokens; ++t) {
-        sums[t][half] += to_floats(products[t][half]) * (scale * x.row[t].scale[first / 32]);
+        sums[t][slice] += to_floats(products[t][slice]) * (scale * x.row[t].scale[first / 32]);
       }
     }
   }
-  for (std::size_t half = 0; half < 2; ++half) {
-    const Floats d = widen_halves(tile.d + 16 * half);
-    for (std::size_t t = 0; t < Tokens; ++t) y[t][half] += d * sums[t][half];
+  for (std::size_t slice = 0; slice < Slices; ++slice) {
+    const Floats d = widen_halves(tile.d + row + 16 * slice);
+    for (std::size_t t = 0; t < Tokens; ++t) y[t][slice] += d * sums[t][slice];
   }
 }
 
-// One tile for Tokens tokens from `t` on.
-template <typename Tile, std::size_t Tokens, bool Sparse>
-inline void add_tile(const PackedProduct& p, std::size_t block, std::size_t tile, std::size_t t) {
-  float* y = p.y + t * p.y_stride + tile * kTileRows;
-  const std::size_t rows = p.matrix.rows - tile * kTileRows;
-  const std::size_t part[2] = {rows < 16 ? rows : 16, rows < 16 ? 0 : rows < 32 ? rows - 16 : 16};
-  Sums<Tokens> sums;
+// y = epilogue(sum) for the sixteen rows from `row` on, or as many as there are.
+inline void put_slice(const PackedProduct& p, std::size_t t, std::size_t row, const Floats& sum) {
+  if (row >= p.matrix.rows) return;
+  float* y = p.y + t * p.y_stride + row;
+  const std::size_t count = p.matrix.rows - row;
+  const bool whole = count >= kLanes;
+  Floats value = sum;
+  if (p.epilogue == Epilogue::Add) {
+    value = (whole ? load(y) : load_part(y, count)) + sum;
+  } else {
+    value = activate(sum, p.epilogue);
+  }
+  if (whole) {
+    store(y, value);
+  } else {
+    store_part(y, value, count);
+  }
+}
+
+// A whole tile for Tokens tokens from `t` on.
+template <typename Tile, std::size_t Slices, std::size_t Tokens>
+inline void whole_tile(const PackedProduct& p, std::size_t index, std::size_t t) {
+  Sums<Slices, Tokens> sums = {};
+  TokenRows<Tokens> x;
+  for (std::size_t i = 0; i < Tokens; ++i) x.row[i] = p.x.row(t + i);
+  const Tile* tile = reinterpret_cast<const Tile*>(p.matrix.tile(index));
+  for (std::size_t sub = 0; sub < p.matrix.sub_tiles; ++sub) {
+    add_sub_tile(tile[sub], tile[sub], 0, x, sub * Tile::kColumns, sums);
+  }
+  for (std::size_t i = 0; i < Tokens; ++i) {
+    for (std::size_t slice = 0; slice < Slices; ++slice) {
+      put_slice(p, t + i, index * Tile::kRows + 16 * slice, sums[i][slice]);
+    }
+  }
+}
+
+// Bytes m of the four words a[m] become word m: the transpose of a 4 by 4 matrix of bytes.
+inline void transpose_bytes(const std::uint32_t (&a)[4], std::uint32_t (&out)[4]) {
+  const std::uint32_t even01 = (a[0] & 0x00ff00ffU) | ((a[1] & 0x00ff00ffU) << 8);
+  const std::uint32_t odd01 = ((a[0] >> 8) & 0x00ff00ffU) | (a[1] & 0xff00ff00U);
+  const std::uint32_t even23 = (a[2] & 0x00ff00ffU) | ((a[3] & 0x00ff00ffU) << 8);
+  const std::uint32_t odd23 = ((a[2] >> 8) & 0x00ff00ffU) | (a[3] & 0xff00ff00U);
+  out[0] = (even01 & 0xffffU) | (even23 << 16);
+  out[1] = (odd01 & 0xffffU) | (odd23 << 16);
+  out[2] = (even01 >> 16) | (even23 & 0xffff0000U);
+  out[3] = (odd01 >> 16) | (odd23 & 0xffff0000U);
+}
+
+// A column tile's lines of four columns become those of row tiles: [piece][quad][half][64].
+template <typename Tile>
+inline void unpack(const Tile& tile, std::uint8_t* pieces) {
+  constexpr std::size_t kQuads = Tile::kColumns / 4;
+  for (unsigned quad = 0; quad < kQuads; ++quad) {
+    std::uint32_t columns[4][2][kLanes];
+    for (unsigned i = 0; i < 4; ++i) {
+      Bytes weights[2];
+      load_line(tile, 4 * quad, i, weights);
+      std::memcpy(columns[i][0], &weights[0], 64);
+      std::memcpy(columns[i][1], &weights[1], 64);
+    }
+    for (std::size_t half = 0; half < 2; ++half) {
+      std::uint32_t lines[4][kLanes];
+      for (std::size_t lane = 0; lane < kLanes; ++lane) {
+        std::uint32_t words[4];
+        for (std::size_t i = 0; i < 4; ++i) words[i] = columns[i][half][lane];
+        std::uint32_t turned[4];
+        transpose_bytes(words, turned);
+        for (std::size_t i = 0; i < 4; ++i) lines[i][lane] = turned[i];
+      }
+      for (std::size_t slice = 0; slice < 4; ++slice) {
+        const std::size_t piece = 2 * half + slice / 2;
+        std::memcpy(pieces + ((piece * kQuads + quad) * 2 + slice % 2) * 64, lines[slice], 64);
+      }
+    }
+  }
+}
+
+template <typename Tile, std::size_t Tokens>
+inline void add_piece(const PackedProduct& p, const Tile& tile, const std::uint8_t* pieces,
+                      std::size_t piece, std::size_t column, std::size_t t, float* sums) {
+  constexpr std::size_t kQuads = Tile::kColumns / 4;
+  const Piece source = {reinterpret_cast<const std::uint8_t(*)[2][64]>(pieces) + piece * kQuads};
+  Sums<2, Tokens> y;
   TokenRows<Tokens> x;
   for (std::size_t i = 0; i < Tokens; ++i) {
     x.row[i] = p.x.row(t + i);
-    for (std::size_t half = 0; half < 2; ++half) {
-      const float* source = y + i * p.y_stride + 16 * half;
-      sums[i][half] = rows >= kTileRows ? load(source) : load_part(source, part[half]);
+    for (std::size_t slice = 0; slice < 2; ++slice) {
+      y[i][slice] = load(sums + (t + i) * kColumnTile + kRowTile * piece + 16 * slice);
     }
   }
-  const Tile* sub_tile = reinterpret_cast<const Tile*>(p.matrix.tile(block, tile));
-  const std::size_t sub_tiles = p.matrix.sub_tiles(block);
-  for (std::size_t i = 0; i < sub_tiles; ++i) {
-    add_sub_tile<Tokens, Sparse>(sub_tile[i], x, 256 * block + i * p.matrix.group_columns, sums);
-  }
+  add_sub_tile(tile, source, kRowTile * piece, x, column, y);
   for (std::size_t i = 0; i < Tokens; ++i) {
-    for (std::size_t half = 0; half < 2; ++half) {
-      float* target = y + i * p.y_stride + 16 * half;
-      if (rows >= kTileRows) {
-        store(target, sums[i][half]);
-      } else {
-        store_part(target, sums[i][half], part[half]);
-      }
+    for (std::size_t slice = 0; slice < 2; ++slice) {
+      store(sums + (t + i) * kColumnTile + kRowTile * piece + 16 * slice, y[i][slice]);
     }
   }
 }
 
 // Tokens whose products share unpacked weights in registers.
-constexpr std::size_t kPackedTokens = kParts == 1 ? 4 : 1;
+constexpr std::size_t kPackedTokens = kParts == 1 ? 8 : 2;
 
+// A column tile for all tokens, each sub-tile unpacked once.
 template <typename Tile>
-inline void add_tiles(const PackedProduct& p, std::size_t begin, std::size_t end) {
-  for (std::size_t block = 0; block < p.matrix.blocks(); ++block) {
-    for (std::size_t tile = begin; tile < end; ++tile) {
+inline void unpacked_tile(const PackedProduct& p, std::size_t index) {
+  float* sums = p.scratch;  // [tokens][kColumnTile]
+  std::uint8_t* pieces = reinterpret_cast<std::uint8_t*>(sums + p.tokens * kColumnTile);
+  for (std::size_t i = 0; i < p.tokens * kColumnTile; ++i) sums[i] = 0;
+  const Tile* tile = reinterpret_cast<const Tile*>(p.matrix.tile(index));
+  for (std::size_t sub = 0; sub < p.matrix.sub_tiles; ++sub) {
+    unpack(tile[sub], pieces);
+    const std::size_t column = sub * Tile::kColumns;
+    for (std::size_t piece = 0; piece < kColumnTile / kRowTile; ++piece) {
       std::size_t t = 0;
       for (; t + kPackedTokens <= p.tokens; t += kPackedTokens) {
-        add_tile<Tile, kPackedTokens, false>(p, block, tile, t);
+        add_piece<Tile, kPackedTokens>(p, tile[sub], pieces, piece, column, t, sums);
       }
       for (; t < p.tokens; ++t) {
-        if (p.sparse) {
-          add_tile<Tile, 1, true>(p, block, tile, t);
-        } else {
-          add_tile<Tile, 1, false>(p, block, tile, t);
-        }
+        add_piece<Tile, 1>(p, tile[sub], pieces, piece, column, t, sums);
       }
+    }
+  }
+  for (std::size_t t = 0; t < p.tokens; ++t) {
+    for (std::size_t row = 0; row < kColumnTile; row += kLanes) {
+      put_slice(p, t, index * kColumnTile + row, load(sums + t * kColumnTile + row));
+    }
+  }
+}
+
+template <template <std::size_t> typename Tile>
+inline void all_tiles(const PackedProduct& p, std::size_t begin, std::size_t end) {
+  for (std::size_t index = begin; index < end; ++index) {
+    if (p.matrix.tile_rows == kRowTile) {
+      std::size_t t = 0;
+      for (; t + kPackedTokens <= p.tokens; t += kPackedTokens) {
+        whole_tile<Tile<kRowTile>, 2, kPackedTokens>(p, index, t);
+      }
+      for (; t < p.tokens; ++t) whole_tile<Tile<kRowTile>, 2, 1>(p, index, t);
+    } else if (p.tokens == 1) {
+      whole_tile<Tile<kColumnTile>, 8, 1>(p, index, 0);
+    } else {
+      unpacked_tile<Tile<kColumnTile>>(p, index);
     }
   }
 }
@@ -250,63 +435,16 @@ inline void add_tiles(const PackedProduct& p, std::size_t begin, std::size_t end
 void packed_tiles(const PackedProduct& product, std::size_t begin, std::size_t end) {
   switch (product.matrix.type) {
     case DataType::Q8_0:
-      return add_tiles<TileQ8_0>(product, begin, end);
+      return all_tiles<TileQ8_0>(product, begin, end);
     case DataType::Q4_0:
-      return add_tiles<TileQ4_0>(product, begin, end);
+      return all_tiles<TileQ4_0>(product, begin, end);
     case DataType::Q4_K:
-      return add_tiles<TileQ4_K>(product, begin, end);
+      return all_tiles<TileQ4_K>(product, begin, end);
     case DataType::Q5_K:
-      return add_tiles<TileQ5_K>(product, begin, end);
+      return all_tiles<TileQ5_K>(product, begin, end);
     case DataType::Q6_K:
-      return add_tiles<TileQ6_K>(product, begin, end);
+      return all_tiles<TileQ6_K>(product, begin, end);
     default:
       return;
   }
-}
-
-// scale = max |x| / 127, q = round(x / scale) to nearest even, over 32 columns.
-void quantize(const float* x, const QuantizedRows& row, std::size_t begin, std::size_t end) {
-  constexpr float kRound = 0x1.8p23F;  // adding and subtracting it rounds
-  for (std::size_t column = begin; column < end; column += 32) {
-    const Floats a = load(x + column);
-    const Floats b = load(x + column + 16);
-    float lanes[kLanes];
-    store(lanes, each_part([&](std::size_t i) {
-            const Register positive = a.part[i] > -a.part[i] ? a.part[i] : -a.part[i];
-            const Register other = b.part[i] > -b.part[i] ? b.part[i] : -b.part[i];
-            return positive > other ? positive : other;
-          }));
-    float peak = 0;
-    for (const float lane : lanes) peak = lane > peak ? lane : peak;
-    const float inverse = peak > 0 ? 127.0F / peak : 0.0F;
-    float rounded[32];
-    store(rounded, (a * inverse + kRound) - kRound);
-    store(rounded + 16, (b * inverse + kRound) - kRound);
-    int sums[2] = {};
-    for (int i = 0; i < 32; ++i) {
-      const int level = static_cast<int>(rounded[i]);
-      row.q[column + i] = static_cast<std::int8_t>(level);
-      sums[i / 16] += level;
-    }
-    unsigned nonzero = 0;
-    for (int quad = 0; quad < 8; ++quad) {
-      nonzero |= load_quad(row.q + column + 4 * quad) != 0 ? 1U << quad : 0U;
-    }
-    row.scale[column / 32] = peak / 127.0F;
-    row.scaled_sum[column / 32] = peak / 127.0F * static_cast<float>(sums[0] + sums[1]);
-    row.sum[column / 16] = static_cast<std::int16_t>(sums[0]);
-    row.sum[column / 16 + 1] = static_cast<std::int16_t>(sums[1]);
-    row.nonzero[column / 32] = static_cast<std::uint8_t>(nonzero);
-  }
-}
-
-void finish(float* y, const float* sum, std::size_t n, Epilogue epilogue) {
-  for_lanes(n, [&](auto get, auto put) {
-    put(y, epilogue == Epilogue::Add ? get(y) + get(sum) : activate(get(y), epilogue));
-  });
-}
-
-constexpr Kernels table(const char* name) {
-  return {name,  matrix_rows, packed_tiles, quantize,       finish,    normalize,     shift,
-          decay, sigmoid,     keys,         value_residual, head_step, bonus_and_gate};
 }

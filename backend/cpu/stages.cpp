@@ -1,6 +1,7 @@
 #include "backend/cpu/stages.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "model/quant/blocks.h"
@@ -13,17 +14,18 @@ struct Range {
   std::size_t begin, end;
 };
 
-// This thread's share of `count` items, in units of `unit`.
-Range share(const StageContext& context, std::size_t count, std::size_t unit = 1) {
-  const std::size_t units = (count + unit - 1) / unit;
-  const std::size_t threads = context.pool.size();
-  return {std::min(count, units * context.thread / threads * unit),
-          std::min(count, units * (context.thread + 1) / threads * unit)};
+// Item `index` of `count` things dealt out `size` at a time.
+Range item_range(std::size_t index, std::size_t size, std::size_t count) {
+  return {index * size, std::min(count, (index + 1) * size)};
+}
+
+std::size_t items_of(std::size_t count, std::size_t size) {
+  return (count + size - 1) / size;
 }
 
 float* product_scratch_of(const StageContext& context) {
   const std::size_t width = (context.weights.source->config.width + 15) / 16 * 16;
-  return context.buffers.scratch[context.thread] + 2 * width;
+  return context.buffers.scratch[context.worker.index()] + 2 * width;
 }
 
 // Rows of y[t] = epilogue(matrix x[t]) by decoding; strides are the matrix's own widths.
@@ -43,38 +45,55 @@ void stored_rows(const StageContext& context, const Matrix& matrix, const float*
   context.kernels.matrix_rows(product, rows.begin, rows.end, epilogue);
 }
 
-// The same on 8-bit activations; y or, for a sum that is added to y, another buffer collects the
-// blocks of columns.
-void packed_rows(const StageContext& context, const PackedMatrix& matrix, const QuantizedRows& x,
-                 float* y, Range tiles, Epilogue epilogue, bool sparse) {
-  const std::size_t first = tiles.begin * kTileRows;
-  const std::size_t count = std::min(tiles.end * kTileRows, matrix.rows) - first;
-  float* sum = epilogue == Epilogue::Add ? context.buffers.sum : y;
-  for (std::size_t t = 0; t < context.tokens; ++t) {
-    std::fill_n(sum + t * matrix.rows + first, count, 0.0F);
+// y[t] = epilogue(matrix x[t])
+struct Product {
+  const CpuMatrix& matrix;
+  const Input& x;
+  float* y;
+  Epilogue epilogue = Epilogue::Store;
+};
+
+void product_rows(const StageContext& context, const Product& product, Range rows) {
+  const CpuMatrix& matrix = product.matrix;
+  if (!matrix.is_packed()) {
+    return stored_rows(context, matrix.stored, product.x.values, product.y, rows, product.epilogue);
   }
-  context.kernels.packed_tiles(
-      {matrix, x, context.tokens, sum, matrix.rows, sparse && context.tokens == 1}, tiles.begin,
-      tiles.end);
-  if (epilogue == Epilogue::Store) return;
-  for (std::size_t t = 0; t < context.tokens; ++t) {
-    const std::size_t at = t * matrix.rows + first;
-    context.kernels.finish(y + at, sum + at, count, epilogue);
-  }
+  const std::size_t tile = matrix.packed.tile_rows;
+  context.kernels.packed_tiles({matrix.packed, product.x.quantized, context.tokens, product.y,
+                                matrix.stored.rows, product.epilogue, product_scratch_of(context)},
+                               rows.begin / tile, items_of(rows.end, tile));
 }
 
-// This thread's rows: whole tiles, so that neighbours in groups of 32 have one owner. Returns them.
-Range product(const StageContext& context, const CpuMatrix& matrix, const Input& x, float* y,
-              Epilogue epilogue = Epilogue::Store, bool sparse = false) {
-  const Range rows = share(context, matrix.stored.rows, kTileRows);
-  if (rows.begin == rows.end) return rows;
-  if (matrix.is_packed()) {
-    const Range tiles = {rows.begin / kTileRows, (rows.end + kTileRows - 1) / kTileRows};
-    packed_rows(context, matrix.packed, x.quantized, y, tiles, epilogue, sparse);
-  } else {
-    stored_rows(context, matrix.stored, x.values, y, rows, epilogue);
+// Rows of a matrix that one thread claims at a time: whole tiles (so that outputs in groups of 32
+// have one owner), about as many as take some microseconds.
+std::size_t rows_of_item(const CpuMatrix& matrix, std::size_t tokens) {
+  constexpr std::size_t kBytes = 64 << 10;
+  const std::size_t tile = matrix.is_packed() ? matrix.packed.tile_rows : kRowTile;
+  if (matrix.stored.rows == 0) return tile;
+  const std::size_t work = tile * matrix.stored.row_size() * std::min<std::size_t>(tokens, 8);
+  return tile * std::max<std::size_t>(1, kBytes / work);
+}
+
+// The products in one step; after(rows) follows each item.
+template <typename After>
+void multiply(const StageContext& context, std::initializer_list<Product> products, After after) {
+  std::array<std::size_t, 7> ends = {};
+  std::size_t count = 0;
+  for (std::size_t i = 0; const Product& product : products) {
+    const CpuMatrix& matrix = product.matrix;
+    count += items_of(matrix.stored.rows, rows_of_item(matrix, context.tokens));
+    ends[i++] = count;
   }
-  return rows;
+  context.worker.share(count, [&](std::size_t item) {
+    std::size_t i = 0;
+    while (item >= ends[i]) ++i;
+    const Product& product = products.begin()[i];
+    const Range rows =
+        item_range(item - (i == 0 ? 0 : ends[i - 1]), rows_of_item(product.matrix, context.tokens),
+                   product.matrix.stored.rows);
+    product_rows(context, product, rows);
+    after(rows);
+  });
 }
 
 // Columns of every token's input to 8 bits, where a packed matrix will read them.
@@ -89,56 +108,59 @@ struct Shift {
   const Input& out;
 };
 
-// LayerNorm and token shift of this thread's tokens: out = xx + (previous - xx) * mu for each of
-// `shifts`, where previous is the normalised vector of the token before. At the start of the chunk
-// that is the state; at the start of a thread's share it is computed once more.
+// LayerNorm and token shift: out = xx + (previous - xx) * mu for each of `shifts`, where previous
+// is the normalised vector of the token before: at the start of the chunk that is the state, at the
+// start of an item it is computed once more. The next state waits in buffers.last until nobody
+// reads the old one.
 void normalize_and_shift(const StageContext& context, const LayerNormWeights& norm,
                          std::span<const float> state, std::initializer_list<Shift> shifts) {
+  constexpr std::size_t kTokens = 8;  // of an item
   const std::size_t width = context.weights.source->config.width;
   const float epsilon = context.weights.source->config.norm_epsilon;
   const auto normalize = [&](std::size_t t, float* out) {
     context.kernels.normalize(context.buffers.x + t * width, norm.weight.data(), norm.bias.data(),
                               epsilon, width, out);
   };
-  const Range tokens = share(context, context.tokens);
-  if (tokens.begin == tokens.end) return;
-  float* current = context.buffers.scratch[context.thread];
-  float* spare = current + (width + 15) / 16 * 16;
-  const float* previous = state.data();
-  if (tokens.begin > 0) {
-    normalize(tokens.begin - 1, spare);
-    previous = spare;
-  }
-  float* next = current;
-  for (std::size_t t = tokens.begin; t < tokens.end; ++t) {
-    normalize(t, next);
-    for (const Shift& shift : shifts) {
-      context.kernels.shift(next, previous, shift.mu.data(), width, shift.out.values + t * width);
-      quantize(context, shift.out, t, {0, width});
+  context.worker.share(items_of(context.tokens, kTokens), [&](std::size_t item) {
+    const Range tokens = item_range(item, kTokens, context.tokens);
+    float* next = context.buffers.scratch[context.worker.index()];
+    float* spare = next + (width + 15) / 16 * 16;
+    const float* previous = state.data();
+    if (tokens.begin > 0) {
+      normalize(tokens.begin - 1, spare);
+      previous = spare;
     }
-    previous = next;
-    next = next == current ? spare : current;
-  }
-  if (tokens.end == context.tokens) std::copy_n(previous, width, context.buffers.last);
+    for (std::size_t t = tokens.begin; t < tokens.end; ++t) {
+      normalize(t, next);
+      for (const Shift& shift : shifts) {
+        context.kernels.shift(next, previous, shift.mu.data(), width, shift.out.values + t * width);
+        quantize(context, shift.out, t, {0, width});
+      }
+      previous = next;
+      std::swap(next, spare);
+    }
+    if (tokens.end == context.tokens) std::copy_n(previous, width, context.buffers.last);
+  });
 }
 
-// After the barrier that follows normalize_and_shift nobody reads the old shift state any more.
-void keep_shift(const StageContext& context, std::span<float> state) {
-  if (context.thread == 0) std::copy_n(context.buffers.last, state.size(), state.data());
+void keep_shift(const StageContext& context, std::span<float> state, Range channels) {
+  std::copy(context.buffers.last + channels.begin, context.buffers.last + channels.end,
+            state.begin() + static_cast<std::ptrdiff_t>(channels.begin));
 }
+
+void nothing(Range) {}
 
 }  // namespace
 
 void embed(const StageContext& context, std::span<const TokenId> tokens) {
   const Weights& weights = *context.weights.source;
   const std::size_t width = weights.config.width;
-  const Range mine = share(context, tokens.size());
-  for (std::size_t t = mine.begin; t < mine.end; ++t) {
+  context.worker.share(tokens.size(), [&](std::size_t t) {
     float* x = context.buffers.x + t * width;
     dequantize(weights.emb.type, weights.emb.row(tokens[t]), {x, width});
     context.kernels.normalize(x, weights.ln0.weight.data(), weights.ln0.bias.data(),
                               weights.config.norm_epsilon, width, x);
-  }
+  });
 }
 
 void time_mix_in(const StageContext& context, std::uint32_t layer) {
@@ -146,23 +168,22 @@ void time_mix_in(const StageContext& context, std::uint32_t layer) {
   const LayerWeights& weights = context.weights.source->layers[layer];
   const TimeMixWeights& att = weights.att;
   const CpuLayer& matrices = context.weights.layers[layer];
-  const std::span<float> state = context.state.att_shift(layer);
-  normalize_and_shift(context, weights.ln1, state,
+  normalize_and_shift(context, weights.ln1, context.state.att_shift(layer),
                       {{att.x_r, b.xr},
                        {att.x_w, b.xw},
                        {att.x_k, b.xk},
                        {att.x_v, b.xv},
                        {att.x_a, b.xa},
                        {att.x_g, b.xg}});
-  context.pool.barrier();
-  keep_shift(context, state);
-  product(context, matrices.receptance, b.xr, b.r);
-  product(context, matrices.key, b.xk, b.k);
-  product(context, matrices.value, b.xv, layer == 0 ? b.v_first : b.v);
-  product(context, matrices.w1, b.xw, b.low_w, Epilogue::Tanh);
-  product(context, matrices.a1, b.xa, b.low_a);
-  product(context, matrices.g1, b.xg, b.low_g, Epilogue::Sigmoid);
-  if (layer > 0) product(context, matrices.v1, b.xv, b.low_v);
+  multiply(context,
+           {{matrices.receptance, b.xr, b.r},
+            {matrices.key, b.xk, b.k},
+            {matrices.value, b.xv, layer == 0 ? b.v_first : b.v},
+            {matrices.w1, b.xw, b.low_w, Epilogue::Tanh},
+            {matrices.a1, b.xa, b.low_a},
+            {matrices.g1, b.xg, b.low_g, Epilogue::Sigmoid},
+            {matrices.v1, b.xv, b.low_v}},  // no rows in layer 0
+           nothing);
 }
 
 void wkv(const StageContext& context, std::uint32_t layer) {
@@ -171,10 +192,10 @@ void wkv(const StageContext& context, std::uint32_t layer) {
   const Config& config = context.weights.source->config;
   const TimeMixWeights& att = context.weights.source->layers[layer].att;
   const std::size_t n = config.head_size;
-  const Range heads = share(context, config.heads);
-  for (std::size_t head = heads.begin; head < heads.end; ++head) {
+  context.worker.share(config.heads, [&](std::size_t head) {
     const std::size_t channel = head * n;  // the head's first
     const Range rows_of_head = {channel, channel + n};
+    keep_shift(context, context.state.att_shift(layer), rows_of_head);
     stored_rows(context, att.w2, b.low_w, b.w, rows_of_head);
     stored_rows(context, att.a2, b.low_a, b.a, rows_of_head);
     stored_rows(context, att.g2, b.low_g, b.g, rows_of_head);
@@ -201,46 +222,47 @@ void wkv(const StageContext& context, std::uint32_t layer) {
       kernels.bonus_and_gate(y, b.r + at, b.k + at, att.r_k.data() + channel, v, b.g + at, n);
       if (n % 32 == 0) quantize(context, b.y, t, rows_of_head);
     }
-  }
+  });
 }
 
 void time_mix_out(const StageContext& context, std::uint32_t layer) {
-  product(context, context.weights.layers[layer].output, context.buffers.y, context.buffers.x,
-          Epilogue::Add);
+  const Activations& b = context.buffers;
+  multiply(context, {{context.weights.layers[layer].output, b.y, b.x, Epilogue::Add}}, nothing);
 }
 
 void ffn_key(const StageContext& context, std::uint32_t layer) {
   Activations& b = context.buffers;
   const LayerWeights& weights = context.weights.source->layers[layer];
-  const std::span<float> state = context.state.ffn_shift(layer);
-  normalize_and_shift(context, weights.ln2, state, {{weights.ffn.x_k, b.xk}});
-  context.pool.barrier();
-  keep_shift(context, state);
-  const Range rows = product(context, context.weights.layers[layer].ffn_key, b.xk, b.h.values,
-                             Epilogue::SquaredRelu);
-  for (std::size_t t = 0; t < context.tokens; ++t) quantize(context, b.h, t, rows);
+  normalize_and_shift(context, weights.ln2, context.state.ffn_shift(layer),
+                      {{weights.ffn.x_k, b.xk}});
+  multiply(context,
+           {{context.weights.layers[layer].ffn_key, b.xk, b.h.values, Epilogue::SquaredRelu}},
+           [&](Range rows) {
+             for (std::size_t t = 0; t < context.tokens; ++t) quantize(context, b.h, t, rows);
+           });
 }
 
 void ffn_value(const StageContext& context, std::uint32_t layer) {
-  product(context, context.weights.layers[layer].ffn_value, context.buffers.h, context.buffers.x,
-          Epilogue::Add, true);
+  const Activations& b = context.buffers;
+  multiply(context, {{context.weights.layers[layer].ffn_value, b.h, b.x, Epilogue::Add}},
+           [&](Range rows) { keep_shift(context, context.state.ffn_shift(layer), rows); });
 }
 
 void head(const StageContext& context, std::size_t wanted, float* logits) {
+  if (wanted == 0) return;
   const Weights& weights = *context.weights.source;
   const std::size_t width = weights.config.width;
   const std::size_t first = context.tokens - wanted;
-  StageContext rows = context;
-  rows.tokens = wanted;
-  const Range mine = share(rows, wanted);
-  for (std::size_t t = mine.begin; t < mine.end; ++t) {
+  const Input& out = context.buffers.xr;
+  context.worker.share(wanted, [&](std::size_t t) {
     context.kernels.normalize(context.buffers.x + (first + t) * width, weights.ln_out.weight.data(),
                               weights.ln_out.bias.data(), weights.config.norm_epsilon, width,
-                              context.buffers.xr.values + t * width);
-    quantize(rows, context.buffers.xr, t, {0, width});
-  }
-  context.pool.barrier();
-  product(rows, context.weights.head, context.buffers.xr, logits);
+                              out.values + t * width);
+    quantize(context, out, t, {0, width});
+  });
+  const StageContext rows = {context.weights, context.kernels, context.buffers,
+                             context.state,   context.worker,  wanted};
+  multiply(rows, {{context.weights.head, out, logits}}, nothing);
 }
 
 }  // namespace gander

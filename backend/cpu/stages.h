@@ -19,14 +19,13 @@ struct StageContext {
   const Kernels& kernels;
   Activations& buffers;
   State& state;
-  ThreadPool& pool;
-  unsigned thread;     ///< this thread
+  Worker& worker;      ///< this thread
   std::size_t tokens;  ///< rows in use of every buffer
 };
 
-/// Stage by stage through the model; every thread calls each function, and a barrier must follow
-/// each (time_mix_in and ffn_key have one more inside, after the token shift that their matrices
-/// read). Formulas: docs/architecture.md.
+/// Stage by stage through the model; every thread calls each function. A stage is one or two steps
+/// (Worker::share): the token shift comes before the matrices that read it. Formulas:
+/// docs/architecture.md.
 void embed(const StageContext& context, std::span<const TokenId> tokens);
 void time_mix_in(const StageContext& context, std::uint32_t layer);   // A
 void wkv(const StageContext& context, std::uint32_t layer);           // B

@@ -10,8 +10,10 @@ namespace gander {
 
 namespace {
 
-// Spins this often before it yields: about 20 to 100 microseconds, several stages' length.
+// Spins this often before it yields: about 20 to 100 microseconds, several steps' length.
 constexpr int kSpins = 2000;
+// Set in copying_ while a job may be joined.
+constexpr std::uint32_t kOpen = 1U << 31;
 
 inline void pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -21,61 +23,74 @@ inline void pause() {
 #endif
 }
 
-// Waits until `counter` is no longer `old`.
-void spin_while_equal(const std::atomic<std::uint32_t>& counter, std::uint32_t old) {
-  for (int spins = 0; counter.load(std::memory_order_acquire) == old;) {
+}  // namespace
+
+ThreadPool::ThreadPool(unsigned threads) {
+  threads_.reserve(threads - 1);
+  // A thread looks at size(): all of them exist before the first job begins.
+  for (unsigned index = 1; index < threads; ++index) {
+    threads_.emplace_back([this, index] { work(index); });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  stopping_.store(true, std::memory_order_relaxed);
+  jobs_.fetch_add(1, std::memory_order_release);
+  jobs_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void ThreadPool::begin(const Description& description) {
+  if (threads_.empty()) return;
+  description_ = description;
+  description_.first_step = step_of(claim_.load(std::memory_order_relaxed));
+  copying_.store(kOpen, std::memory_order_release);
+  jobs_.fetch_add(1, std::memory_order_release);
+  jobs_.notify_all();
+}
+
+// Threads that have their copy may go on for a while; they find all steps over.
+void ThreadPool::end() {
+  if (threads_.empty()) return;
+  copying_.fetch_and(~kOpen, std::memory_order_relaxed);
+  while (copying_.load(std::memory_order_acquire) != 0) std::this_thread::yield();
+}
+
+void ThreadPool::work(unsigned index) {
+  for (std::uint32_t seen = 0;;) {
+    std::uint32_t jobs = jobs_.load(std::memory_order_acquire);
+    for (int spins = 0; jobs == seen && spins < kSpins; ++spins) {
+      pause();
+      jobs = jobs_.load(std::memory_order_acquire);
+    }
+    if (jobs == seen) {
+      jobs_.wait(seen, std::memory_order_acquire);
+      continue;
+    }
+    seen = jobs;
+    if (stopping_.load(std::memory_order_relaxed)) return;
+
+    std::uint32_t copying = copying_.load(std::memory_order_acquire);
+    while ((copying & kOpen) != 0) {
+      if (!copying_.compare_exchange_weak(copying, copying + 1, std::memory_order_acquire))
+        continue;
+      Description description = description_;
+      copying_.fetch_sub(1, std::memory_order_release);
+      Worker worker(*this, index, description.first_step);
+      description.call(description.job, worker);
+      break;
+    }
+  }
+}
+
+void ThreadPool::wait_for_end_of(std::uint32_t step) const {
+  for (int spins = 0; step_of(claim_.load(std::memory_order_acquire)) == step;) {
     if (spins < kSpins) {
       ++spins;
       pause();
     } else {
       std::this_thread::yield();
     }
-  }
-}
-
-}  // namespace
-
-ThreadPool::ThreadPool(unsigned threads) {
-  workers_.reserve(threads - 1);
-  for (unsigned index = 1; index < threads; ++index) {
-    workers_.emplace_back([this, index] { work(index); });
-  }
-}
-
-ThreadPool::~ThreadPool() {
-  stopping_.store(true, std::memory_order_relaxed);
-  generation_.fetch_add(1, std::memory_order_release);
-  generation_.notify_all();
-  for (std::thread& worker : workers_) worker.join();
-}
-
-void ThreadPool::run(Job job, void* context) {
-  job_ = job;
-  context_ = context;
-  generation_.fetch_add(1, std::memory_order_release);
-  generation_.notify_all();
-  job(context, 0);
-  barrier();
-}
-
-void ThreadPool::barrier() {
-  if (workers_.empty()) return;
-  const std::uint32_t phase = phase_.load(std::memory_order_relaxed);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size()) {
-    arrived_.store(0, std::memory_order_relaxed);
-    phase_.store(phase + 1, std::memory_order_release);
-  } else {
-    spin_while_equal(phase_, phase);
-  }
-}
-
-void ThreadPool::work(unsigned index) {
-  for (std::uint32_t seen = 0;;) {
-    generation_.wait(seen, std::memory_order_acquire);
-    ++seen;
-    if (stopping_.load(std::memory_order_relaxed)) return;
-    job_(context_, index);
-    barrier();
   }
 }
 
