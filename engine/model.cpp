@@ -232,7 +232,7 @@ std::string builtin_model_path() {
 #endif
   std::vector<std::string> tried;
   for (const fs::path& folder : folders) {
-    const std::string path = (folder / kBuiltinModel).string();
+    std::string path = (folder / kBuiltinModel).string();
     std::error_code ignored;
     if (fs::exists(path, ignored)) return path;
     if (std::ranges::find(tried, path) == tried.end()) tried.push_back(path);
