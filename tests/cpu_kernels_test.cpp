@@ -42,21 +42,14 @@ TEST(CpuKernels, TanhIsAccurate) {
   std::vector<float> x = arguments();
   // A matrix of one column: y = W x with x = 1 applies the epilogue to the weights themselves.
   const float one = 1;
+  x.resize(x.size() / 32 * 32);
+  PackedMatrix matrix =
+      describe_packed({DataType::F32, static_cast<std::uint32_t>(x.size()), 1, nullptr});
+  matrix.data = reinterpret_cast<std::byte*>(x.data());
   std::vector<float> y(x.size());
-  std::vector<float> scratch(product_scratch(1));
   for (const Kernels* const* kernels = all_kernels(); *kernels != nullptr; ++kernels) {
-    const MatrixProduct product = {DataType::F32,
-                                   reinterpret_cast<const std::byte*>(x.data()),
-                                   4,
-                                   4 * kColumnBlock,
-                                   1,
-                                   &one,
-                                   1,
-                                   1,
-                                   y.data(),
-                                   y.size(),
-                                   scratch.data()};
-    (*kernels)->matrix_rows(product, 0, x.size(), Epilogue::Tanh);
+    (*kernels)->packed_tiles({matrix, &one, {}, 1, y.data(), y.size(), Epilogue::Tanh, nullptr}, 0,
+                             matrix.tiles);
     for (std::size_t i = 0; i < x.size(); ++i) {
       ASSERT_NEAR(y[i], std::tanh(static_cast<double>(x[i])), 2e-7) << x[i];
     }

@@ -131,8 +131,8 @@ TEST_P(CpuPacked, ProductIsThatOfTheDecodedNumbers) {
           }
           std::vector<float> y(tokens * shape.rows, 0.5F);
           Scratch scratch(tokens);
-          (*kernels)->packed_tiles({matrix.packed, input.rows, tokens, y.data(), shape.rows,
-                                    Epilogue::Add, scratch.data()},
+          (*kernels)->packed_tiles({matrix.packed, x.data(), input.rows, tokens, y.data(),
+                                    shape.rows, Epilogue::Add, scratch.data()},
                                    0, matrix.packed.tiles);
           const double error = relative_error<float, double>(y, expected);
           EXPECT_LT(error, 3e-6) << shape.rows << " x " << shape.columns << ", " << tokens
@@ -158,11 +158,12 @@ TEST_P(CpuPacked, AnyNumberOfTokensLeavesTheSameBits) {
     std::vector<float> alone(tokens * rows);
     for (std::size_t t = 0; t < tokens; ++t) {
       (*kernels)->quantize(x.data() + t * columns, input.rows.row(t), 0, columns);
-      (*kernels)->packed_tiles({matrix.packed, input.rows.row(t), 1, alone.data() + t * rows, rows,
-                                Epilogue::SquaredRelu, scratch.data()},
-                               0, matrix.packed.tiles);
+      (*kernels)->packed_tiles(
+          {matrix.packed, x.data() + t * columns, input.rows.row(t), 1, alone.data() + t * rows,
+           rows, Epilogue::SquaredRelu, scratch.data()},
+          0, matrix.packed.tiles);
     }
-    (*kernels)->packed_tiles({matrix.packed, input.rows, tokens, together.data(), rows,
+    (*kernels)->packed_tiles({matrix.packed, x.data(), input.rows, tokens, together.data(), rows,
                               Epilogue::SquaredRelu, scratch.data()},
                              0, matrix.packed.tiles);
     EXPECT_EQ(together, alone) << (*kernels)->instruction_set;
@@ -198,7 +199,7 @@ TEST_P(CpuPacked, NothingSaturates) {
       ASSERT_EQ(std::abs(input.q[0]), 127);
       std::vector<float> y(32);
       (*kernels)->packed_tiles(
-          {matrix.packed, input.rows, 1, y.data(), 32, Epilogue::Store, nullptr}, 0, 1);
+          {matrix.packed, x.data(), input.rows, 1, y.data(), 32, Epilogue::Store, nullptr}, 0, 1);
       std::vector<double> expected(32);
       std::vector<float> row(256);
       for (std::size_t i = 0; i < 32; ++i) {

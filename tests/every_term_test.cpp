@@ -115,7 +115,7 @@ const Break kBreaks[] = {
        k.head_step = [](const HeadStep& step) {
          for (std::size_t i = 0; i < step.n; ++i) {
            step.y[i] = 0;
-           for (std::size_t j = 0; j < step.n; ++j) step.y[i] += step.s[i * step.n + j] * step.r[j];
+           for (std::size_t j = 0; j < step.n; ++j) step.y[i] += step.s[j * step.n + i] * step.r[j];
          }
          HeadStep rest = step;
          std::vector<float> ignored(step.n);
@@ -176,35 +176,44 @@ const Break kBreaks[] = {
      }},
     {"no tanh in the decay",
      [](Kernels& k) {
-       k.matrix_rows = [](const MatrixProduct& p, std::size_t begin, std::size_t end, Epilogue e) {
-         best_kernels().matrix_rows(p, begin, end, e == Epilogue::Tanh ? Epilogue::Store : e);
+       k.packed_tiles = [](const PackedProduct& p, std::size_t begin, std::size_t end) {
+         PackedProduct other = p;
+         if (p.epilogue == Epilogue::Tanh) other.epilogue = Epilogue::Store;
+         best_kernels().packed_tiles(other, begin, end);
        };
      }},
     {"no sigmoid in the gate",
      [](Kernels& k) {
-       k.matrix_rows = [](const MatrixProduct& p, std::size_t begin, std::size_t end, Epilogue e) {
-         best_kernels().matrix_rows(p, begin, end, e == Epilogue::Sigmoid ? Epilogue::Store : e);
+       k.packed_tiles = [](const PackedProduct& p, std::size_t begin, std::size_t end) {
+         PackedProduct other = p;
+         if (p.epilogue == Epilogue::Sigmoid) other.epilogue = Epilogue::Store;
+         best_kernels().packed_tiles(other, begin, end);
        };
      }},
     {"no squared relu",
      [](Kernels& k) {
-       k.matrix_rows = [](const MatrixProduct& p, std::size_t begin, std::size_t end, Epilogue e) {
-         best_kernels().matrix_rows(p, begin, end,
-                                    e == Epilogue::SquaredRelu ? Epilogue::Store : e);
+       k.packed_tiles = [](const PackedProduct& p, std::size_t begin, std::size_t end) {
+         PackedProduct other = p;
+         if (p.epilogue == Epilogue::SquaredRelu) other.epilogue = Epilogue::Store;
+         best_kernels().packed_tiles(other, begin, end);
        };
      }},
     {"no residual",
      [](Kernels& k) {
-       k.matrix_rows = [](const MatrixProduct& p, std::size_t begin, std::size_t end, Epilogue e) {
-         best_kernels().matrix_rows(p, begin, end, e == Epilogue::Add ? Epilogue::Store : e);
+       k.packed_tiles = [](const PackedProduct& p, std::size_t begin, std::size_t end) {
+         PackedProduct other = p;
+         if (p.epilogue == Epilogue::Add) other.epilogue = Epilogue::Store;
+         best_kernels().packed_tiles(other, begin, end);
        };
      }},
     {"the last column of every matrix forgotten",
      [](Kernels& k) {
-       k.matrix_rows = [](const MatrixProduct& p, std::size_t begin, std::size_t end, Epilogue e) {
-         MatrixProduct shorter = p;
-         shorter.columns = p.columns - 1;
-         best_kernels().matrix_rows(shorter, begin, end, e);
+       k.packed_tiles = [](const PackedProduct& p, std::size_t begin, std::size_t end) {
+         PackedMatrix narrower = p.matrix;
+         --narrower.columns;
+         best_kernels().packed_tiles(
+             {narrower, p.values, p.x, p.tokens, p.y, p.y_stride, p.epilogue, p.scratch}, begin,
+             end);
        };
      }},
 };

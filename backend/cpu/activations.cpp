@@ -46,16 +46,28 @@ void Activations::lay_out(const Config& config, std::size_t tokens, Take take) {
   }
   for (Input* input : {&xr, &xw, &xk, &xv, &xa, &xg, &y}) take_input(*input, config.width);
   take_input(h, config.ffn_width);
-  take(low_w, tokens * config.rank_w);
-  take(low_a, tokens * config.rank_a);
-  take(low_v, tokens * config.rank_v);
-  take(low_g, tokens * config.rank_g);
+  take_input(low_w, config.rank_w);
+  take_input(low_a, config.rank_a);
+  take_input(low_v, config.rank_v);
+  take_input(low_g, config.rank_g);
   take(last, config.width);
   for (float*& array : scratch) take(array, scratch_floats(config, tokens));
 }
 
 Activations::Activations(const Config& config, std::size_t tokens, unsigned threads)
-    : xr(), xw(), xk(), xv(), xa(), xg(), y(), h(), scratch(threads) {
+    : xr(),
+      xw(),
+      xk(),
+      xv(),
+      xa(),
+      xg(),
+      low_w(),
+      low_a(),
+      low_v(),
+      low_g(),
+      y(),
+      h(),
+      scratch(threads) {
   std::size_t total = 0;
   lay_out(config, tokens, [&](float*&, std::size_t floats) { total += aligned(floats); });
   memory_.reset(static_cast<float*>(::operator new[](total * sizeof(float), kCacheLine)));

@@ -9,6 +9,22 @@
 
 namespace gander {
 
+namespace {
+
+void transpose_matrices(State& state) {
+  const std::size_t n = state.head_size();
+  for (std::uint32_t layer = 0; layer < state.layers(); ++layer) {
+    for (std::uint32_t head = 0; head < state.heads(); ++head) {
+      float* s = state.matrix(layer).data() + head * n * n;
+      for (std::size_t i = 0; i < n; ++i) {
+        for (std::size_t j = 0; j < i; ++j) std::swap(s[i * n + j], s[j * n + i]);
+      }
+    }
+  }
+}
+
+}  // namespace
+
 CpuBackend::CpuBackend(std::shared_ptr<const Weights> weights, unsigned threads,
                        const Kernels& kernels)
     : kernels_(kernels),
@@ -36,6 +52,16 @@ void CpuBackend::forward(std::span<const TokenId> tokens, Logits which, std::spa
     });
     logits = logits.subspan(wanted * config().vocab_size);
   }
+}
+
+void CpuBackend::read_state(State& state) const {
+  state = state_;
+  transpose_matrices(state);
+}
+
+void CpuBackend::write_state(const State& state) {
+  state_ = state;
+  transpose_matrices(state_);
 }
 
 void CpuBackend::run_chunk(Worker& worker, std::span<const TokenId> tokens, std::size_t wanted,

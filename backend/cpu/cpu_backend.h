@@ -14,10 +14,11 @@
 
 namespace gander {
 
-/// Runs a model on the CPU: fp32 activations, weights decoded from their stored type on the way.
+/// Runs a model on the CPU: fp32 activations, weights in their stored type (packed.h), which meet
+/// 8-bit activations when they are quantised.
 ///
-/// A chunk of up to kChunk tokens goes through the five stages of each layer (stages.h), on all
-/// threads with a barrier after each. Every output value is computed by one thread in an order that
+/// A chunk of up to kChunk tokens goes through the five stages of each layer (stages.h) on all
+/// threads. Every output value is computed by one thread in an order that
 /// depends on the model's widths only, so the bits are the same for any number of threads and any
 /// split of a text into chunks.
 class CpuBackend final : public Backend {
@@ -30,8 +31,8 @@ class CpuBackend final : public Backend {
   const Config& config() const override { return weights_.source->config; }
   std::string description() const override;
   void forward(std::span<const TokenId> tokens, Logits which, std::span<float> logits) override;
-  void read_state(State& state) const override { state = state_; }
-  void write_state(const State& state) override { state_ = state; }
+  void read_state(State& state) const override;
+  void write_state(const State& state) override;
   void reset() override { state_.clear(); }
 
  private:
@@ -40,7 +41,7 @@ class CpuBackend final : public Backend {
 
   const Kernels& kernels_;
   CpuWeights weights_;
-  State state_;
+  State state_;  // with the matrices S transposed: see HeadStep
   Activations activations_;
   ThreadPool pool_;  // destroyed first: its threads may look at the others until it is
 };

@@ -27,14 +27,26 @@ std::shared_ptr<std::byte> allocate(std::size_t size) {
 
 // What is to be packed; tiles are numbered through all matrices.
 struct Packing {
-  std::vector<CpuMatrix*> matrices;
-  std::vector<std::size_t> ends;  // the number after each matrix's last tile
+  struct Job {
+    const Matrix* stored;
+    PackedMatrix* packed;
+    std::size_t end;  // the number after its last tile
+  };
+  std::vector<Job> jobs;
+  std::size_t size = 0;
+
+  void add(const Matrix& stored, PackedMatrix& packed, std::size_t tile_rows = kRowTile) {
+    if (stored.rows == 0) return;
+    packed = describe_packed(stored, tile_rows);
+    size += (packed.size() + 63) / 64 * 64;
+    jobs.push_back({&stored, &packed, tiles() + packed.tiles});
+  }
+
+  std::size_t tiles() const { return jobs.empty() ? 0 : jobs.back().end; }
 
   void pack(std::size_t number) const {
-    const auto index =
-        static_cast<std::size_t>(std::ranges::upper_bound(ends, number) - ends.begin());
-    const CpuMatrix& matrix = *matrices[index];
-    pack_tile(matrix.stored, matrix.packed, number - (ends[index] - matrix.packed.tiles));
+    const Job& job = *std::ranges::upper_bound(jobs, number, {}, &Job::end);
+    pack_tile(*job.stored, *job.packed, number - (job.end - job.packed->tiles));
   }
 };
 
@@ -44,41 +56,35 @@ CpuWeights prepare_weights(std::shared_ptr<const Weights> source, ThreadPool& po
   CpuWeights weights;
   weights.layers.resize(source->layers.size());
   Packing packing;
-  std::size_t size = 0;
-  std::size_t tiles = 0;
-  const auto add = [&](CpuMatrix& matrix, const Matrix& stored, std::size_t tile_rows = kRowTile) {
-    matrix.stored = stored;
-    if (tile_rows == 0 || stored.rows == 0 || !is_packable(stored.type)) return;
-    matrix.packed = describe_packed(stored, tile_rows);
-    size += matrix.packed.size();
-    packing.matrices.push_back(&matrix);
-    packing.ends.push_back(tiles += matrix.packed.tiles);
-  };
-  // A head quantises its own share of the output matrix's input, in groups of 32.
-  const bool whole_groups = source->config.head_size % 32 == 0;
   for (std::size_t i = 0; i < weights.layers.size(); ++i) {
-    const LayerWeights& from = source->layers[i];
-    CpuLayer& to = weights.layers[i];
-    add(to.receptance, from.att.receptance);
-    add(to.key, from.att.key);
-    add(to.value, from.att.value);
-    add(to.output, from.att.output, whole_groups ? kRowTile : 0);
-    add(to.w1, from.att.w1);
-    add(to.a1, from.att.a1);
-    add(to.v1, from.att.v1);
-    add(to.g1, from.att.g1);
-    add(to.ffn_key, from.ffn.key);
-    add(to.ffn_value, from.ffn.value, kColumnTile);
+    const TimeMixWeights& att = source->layers[i].att;
+    const ChannelMixWeights& ffn = source->layers[i].ffn;
+    CpuLayer& layer = weights.layers[i];
+    packing.add(att.receptance, layer.receptance);
+    packing.add(att.key, layer.key);
+    packing.add(att.value, layer.value);
+    packing.add(att.output, layer.output);
+    packing.add(att.w1, layer.w1);
+    packing.add(att.w2, layer.w2);
+    packing.add(att.a1, layer.a1);
+    packing.add(att.a2, layer.a2);
+    packing.add(att.v1, layer.v1);
+    packing.add(att.v2, layer.v2);
+    packing.add(att.g1, layer.g1);
+    packing.add(att.g2, layer.g2);
+    packing.add(ffn.key, layer.ffn_key);
+    packing.add(ffn.value, layer.ffn_value, kColumnTile);
   }
-  add(weights.head, source->head);
-  weights.any_packed = tiles > 0;
-  weights.memory = allocate(size);
+  packing.add(source->head, weights.head);
+
+  weights.memory = allocate(packing.size);
   std::byte* next = weights.memory.get();
-  for (CpuMatrix* matrix : packing.matrices) {
-    matrix->packed.data = next;
-    next += matrix->packed.size();
+  for (const Packing::Job& job : packing.jobs) {
+    job.packed->data = next;
+    next += (job.packed->size() + 63) / 64 * 64;
+    weights.any_quantized |= is_quantized(job.packed->type);
   }
-  pool.run([&packing, tiles](Worker& worker) {
+  pool.run([&packing, tiles = packing.tiles()](Worker& worker) {
     worker.share(tiles, [&packing](std::size_t number) { packing.pack(number); });
   });
   weights.source = std::move(source);

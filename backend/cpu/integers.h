@@ -20,6 +20,7 @@
 //                      constant. Bits may come in from the next byte: mask what is wanted
 //   widen              sixteen small numbers to floats
 //   store_levels       sixteen floats that hold integers of 8 bits
+//   nonzero_lanes      bit i is set when lane i of sixteen floats is not zero
 //   nonzero_mask       bit i is set when byte i of 32 is not zero
 // Internal linkage, as in vector.h.
 namespace gander {
@@ -72,6 +73,9 @@ inline Floats widen(const std::int8_t* p) {
 }
 inline Floats widen_halves(const std::uint16_t* p) {
   return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
+inline std::uint32_t nonzero_lanes(const Floats& a) {
+  return _mm512_cmp_ps_mask(a.part[0], _mm512_setzero_ps(), _CMP_NEQ_UQ);
 }
 inline void store_levels(std::int8_t* p, const Floats& a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
@@ -158,6 +162,12 @@ inline Floats widen(const std::int8_t* p) {
 inline Floats widen_halves(const std::uint16_t* p) {
   const auto* source = reinterpret_cast<const __m128i*>(p);
   return {{_mm256_cvtph_ps(_mm_loadu_si128(source)), _mm256_cvtph_ps(_mm_loadu_si128(source + 1))}};
+}
+inline std::uint32_t nonzero_lanes(const Floats& a) {
+  const __m256 zero = _mm256_setzero_ps();
+  const int low = _mm256_movemask_ps(_mm256_cmp_ps(a.part[0], zero, _CMP_NEQ_UQ));
+  const int high = _mm256_movemask_ps(_mm256_cmp_ps(a.part[1], zero, _CMP_NEQ_UQ));
+  return static_cast<std::uint32_t>(low | (high << 8));
 }
 inline void store_levels(std::int8_t* p, const Floats& a) {
   const __m256i low = _mm256_cvtps_epi32(a.part[0]);
@@ -299,6 +309,13 @@ inline Floats widen_halves(const std::uint16_t* p) {
   for (std::size_t i = 0; i < kLanes; ++i) lanes[i] = half_to_float(p[i]);
   return load(lanes);
 }
+inline std::uint32_t nonzero_lanes(const Floats& a) {
+  float lanes[kLanes];
+  store(lanes, a);
+  std::uint32_t mask = 0;
+  for (std::uint32_t i = 0; i < kLanes; ++i) mask |= static_cast<std::uint32_t>(lanes[i] != 0) << i;
+  return mask;
+}
 inline void store_levels(std::int8_t* p, const Floats& a) {
   float lanes[kLanes];
   store(lanes, a);
@@ -312,22 +329,9 @@ inline std::uint32_t nonzero_mask(const std::int8_t* p) {
 
 #endif
 
-// Sixteen stored numbers at any address.
-inline Floats load_unaligned(const std::byte* p) {
-  float lanes[kLanes];
-  std::memcpy(lanes, p, sizeof lanes);
-  return load(lanes);
-}
-inline Floats widen_unaligned_halves(const std::byte* p) {
-  std::uint16_t lanes[kLanes];
-  std::memcpy(lanes, p, sizeof lanes);
-  return widen_halves(lanes);
-}
-inline Floats widen_unaligned_bfloats(const std::byte* p) {
-  std::uint16_t lanes[kLanes];
-  std::memcpy(lanes, p, sizeof lanes);
+inline Floats widen_bfloats(const std::uint16_t* p) {
   float values[kLanes];
-  for (std::size_t i = 0; i < kLanes; ++i) values[i] = bfloat16_to_float(lanes[i]);
+  for (std::size_t i = 0; i < kLanes; ++i) values[i] = bfloat16_to_float(p[i]);
   return load(values);
 }
 

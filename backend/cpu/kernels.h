@@ -8,24 +8,6 @@
 
 namespace gander {
 
-/// Columns of a row that are decoded at a time: the largest block of a data type.
-inline constexpr std::size_t kColumnBlock = 256;
-
-/// y[t][i] = W x[t] for some rows i of W and all t < tokens.
-struct MatrixProduct {
-  DataType type;
-  const std::byte* data;          ///< row 0 of W
-  std::size_t row_size;           ///< bytes of a row
-  std::size_t column_block_size;  ///< bytes of kColumnBlock columns
-  std::size_t columns;
-  const float* x;  ///< [tokens][x_stride]
-  std::size_t x_stride;
-  std::size_t tokens;
-  float* y;  ///< [tokens][y_stride], indexed by row
-  std::size_t y_stride;
-  float* scratch;  ///< product_scratch(tokens) floats of this thread
-};
-
 /// Rows of activations in 8 bits: x = scale * q, a scale for each 32 columns; -127 <= q <= 127.
 /// Arrays are [tokens][columns / n].
 struct QuantizedRows {
@@ -48,7 +30,8 @@ enum class Epilogue { Store, Add, Tanh, Sigmoid, SquaredRelu };
 /// y[t][i] = W x[t] for a packed W.
 struct PackedProduct {
   const PackedMatrix& matrix;
-  QuantizedRows x;
+  const float* values;  ///< x for matrices of floats: [tokens][columns]
+  QuantizedRows x;      ///< x for quantised matrices
   std::size_t tokens;
   float* y;  ///< [tokens][y_stride], indexed by row
   std::size_t y_stride;
@@ -60,7 +43,7 @@ struct PackedProduct {
 struct HeadStep {
   std::size_t n;
   const float *r, *w, *k, *v, *kk, *a;
-  float* s;  ///< [n][n], row = value index
+  float* s;  ///< [n][n], row = key index: the transpose of State::matrix
   float* y;
 };
 
@@ -69,9 +52,6 @@ struct HeadStep {
 struct Kernels {
   const char* instruction_set;
 
-  /// Rows begin..end of a matrix product.
-  void (*matrix_rows)(const MatrixProduct& product, std::size_t begin, std::size_t end,
-                      Epilogue epilogue);
   /// Tiles begin..end of a packed product.
   void (*packed_tiles)(const PackedProduct& product, std::size_t begin, std::size_t end);
   /// Columns begin..end (multiples of 32) of a row of activations to 8 bits.
@@ -97,13 +77,10 @@ struct Kernels {
                          const float* g, std::size_t n);
 };
 
-/// Floats of scratch a matrix product over `tokens` tokens needs. Stored matrices: four decoded
-/// rows of a column block, and a sum of sixteen lanes per row and token. Packed ones: the sums of a
-/// column tile, and the tile's bytes.
+/// Floats of scratch a product over `tokens` tokens needs: the sums of a column tile, and its
+/// bytes.
 constexpr std::size_t product_scratch(std::size_t tokens) {
-  const std::size_t stored = 4 * kColumnBlock + tokens * std::size_t{4} * 16;
-  const std::size_t packed = tokens * kColumnTile + kColumnTile * std::size_t{256} / 4;
-  return stored > packed ? stored : packed;
+  return tokens * kColumnTile + kColumnTile * std::size_t{256} / 4;
 }
 
 /// The fastest set this processor runs; never null.

@@ -1,6 +1,7 @@
 #include "backend/cpu/packed.h"
 
 #include <algorithm>
+#include <cstring>
 #include <new>
 
 #include "model/quant/blocks.h"
@@ -151,6 +152,19 @@ void pack(const Matrix& matrix, const PackedMatrix& packed, std::size_t index) {
   }
 }
 
+template <typename Number>
+void pack_floats(const Matrix& matrix, const PackedMatrix& packed, std::size_t index) {
+  auto* tile = reinterpret_cast<Number*>(packed.tile(index));
+  const std::size_t rows = std::min(kRowTile, matrix.rows - index * kRowTile);
+  std::fill_n(tile, matrix.columns * kRowTile, Number{});
+  for (std::size_t row = 0; row < rows; ++row) {
+    const std::byte* source = matrix.row(index * kRowTile + row);
+    for (std::size_t column = 0; column < matrix.columns; ++column) {
+      std::memcpy(tile + column * kRowTile + row, source + column * sizeof(Number), sizeof(Number));
+    }
+  }
+}
+
 template <std::size_t Rows>
 std::size_t sub_tile_size(DataType type) {
   switch (type) {
@@ -165,7 +179,7 @@ std::size_t sub_tile_size(DataType type) {
     case DataType::Q6_K:
       return sizeof(TileQ6_K<Rows>);
     default:
-      return 0;
+      return Rows * info(type).block_bytes;
   }
 }
 
@@ -189,7 +203,7 @@ void pack_tile_of(const Matrix& matrix, const PackedMatrix& packed, std::size_t 
 
 }  // namespace
 
-bool is_packable(DataType type) {
+bool is_quantized(DataType type) {
   return info(type).block_size > 1;
 }
 
@@ -198,17 +212,24 @@ PackedMatrix describe_packed(const Matrix& matrix, std::size_t tile_rows) {
   packed.type = matrix.type;
   packed.rows = matrix.rows;
   packed.columns = matrix.columns;
-  packed.tile_rows = tile_rows;
-  packed.tiles = (matrix.rows + tile_rows - 1) / tile_rows;
+  packed.tile_rows = is_quantized(matrix.type) ? tile_rows : kRowTile;
+  packed.tiles = (matrix.rows + packed.tile_rows - 1) / packed.tile_rows;
   packed.sub_tiles = matrix.columns / info(matrix.type).block_size;
-  packed.sub_tile_size = tile_rows == kRowTile ? sub_tile_size<kRowTile>(matrix.type)
-                                               : sub_tile_size<kColumnTile>(matrix.type);
+  packed.sub_tile_size = packed.tile_rows == kRowTile ? sub_tile_size<kRowTile>(matrix.type)
+                                                      : sub_tile_size<kColumnTile>(matrix.type);
   return packed;
 }
 
 void pack_tile(const Matrix& matrix, const PackedMatrix& packed, std::size_t index) {
-  if (packed.tile_rows == kRowTile) return pack_tile_of<kRowTile>(matrix, packed, index);
-  return pack_tile_of<kColumnTile>(matrix, packed, index);
+  if (info(matrix.type).block_bytes == 2) {
+    pack_floats<std::uint16_t>(matrix, packed, index);
+  } else if (matrix.type == DataType::F32) {
+    pack_floats<float>(matrix, packed, index);
+  } else if (packed.tile_rows == kRowTile) {
+    pack_tile_of<kRowTile>(matrix, packed, index);
+  } else {
+    pack_tile_of<kColumnTile>(matrix, packed, index);
+  }
 }
 
 }  // namespace gander

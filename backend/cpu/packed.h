@@ -6,7 +6,10 @@
 
 #include "model/weights.h"
 
-// Quantised matrices in the order in which the integer kernels read them.
+// Matrices in the order in which the kernels read them.
+//
+// Floats keep their type. A tile is 32 rows, column after column, so that no sum goes across the
+// lanes of a register; a column whose input is zero is skipped. The rest is about quantised types.
 //
 // A tile is some rows by 256 columns (for Q8_0 and Q4_0 eight sub-tiles of 32 columns). Its weights
 // lie in lines of 64 bytes, sixteen lanes of four bytes. Lane i of a line multiplies by the same
@@ -76,8 +79,8 @@ struct TileQ6_K {
   std::uint8_t high[tile_lines(Rows, 256) / 2][64];
 };
 
-/// Whether matrices of this type are packed; the others are used as they lie in the file.
-bool is_packable(DataType type);
+/// Whether the kernels read activations in 8 bits for matrices of this type.
+bool is_quantized(DataType type);
 
 /// A packed matrix; the memory belongs to whoever set `data`.
 struct PackedMatrix {
@@ -94,7 +97,7 @@ struct PackedMatrix {
   std::byte* tile(std::size_t index) const { return data + index * tile_size(); }
 };
 
-/// Everything but the memory of a packed matrix.
+/// Everything but the memory of a packed matrix. Floats have row tiles only.
 PackedMatrix describe_packed(const Matrix& matrix, std::size_t tile_rows = kRowTile);
 /// Packs one tile: threads may share the work.
 void pack_tile(const Matrix& matrix, const PackedMatrix& packed, std::size_t index);

@@ -1,4 +1,4 @@
-// Products with packed matrices: packed.h explains the layout. Included after kernels.inl.
+// Products with quantised matrices: packed.h explains the layout. Included by kernels.inl.
 //
 // A slice is sixteen rows, one Floats or Ints of them. A row tile has two slices and any number of
 // tokens; a column tile has eight and one token. For more tokens a column tile is unpacked to the
@@ -155,28 +155,56 @@ inline bool all_zero(const TokenRows<Tokens>& x, std::size_t column) {
   return Slices == 8 && x.row[0].nonzero[column / 32] == 0;
 }
 
-// Asks memory for the lines of a group of columns that will be used.
+[[gnu::always_inline]] inline void prefetch_bytes(const void* data, std::size_t size) {
+  for (std::size_t i = 0; i < size; i += 64) {
+    __builtin_prefetch(static_cast<const std::byte*>(data) + i);
+  }
+}
+
+// Asks memory for the lines of a group of 32 columns that will be used.
 template <typename Tile>
-inline void prefetch_group(const Tile& tile, std::size_t group, unsigned nonzero) {
+[[gnu::always_inline]] inline void prefetch_group(const Tile& tile, std::size_t group,
+                                                  unsigned nonzero) {
   for (; nonzero != 0; nonzero &= nonzero - 1) {
     const auto i = static_cast<std::size_t>(__builtin_ctz(nonzero));
-    const auto* line = &tile.q[32 * group + i];
-    __builtin_prefetch(line);
-    if constexpr (sizeof *line > 64) __builtin_prefetch(&(*line)[1]);
+    prefetch_bytes(&tile.q[32 * group + i], sizeof tile.q[0]);
+  }
+}
+
+// And for its scales.
+template <std::size_t Rows>
+[[gnu::always_inline]] inline void prefetch_scales(const TileQ8_0<Rows>& tile, std::size_t) {
+  prefetch_bytes(tile.d, sizeof tile.d);
+}
+template <std::size_t Rows>
+[[gnu::always_inline]] inline void prefetch_scales(const TileQ4_0<Rows>& tile, std::size_t) {
+  prefetch_bytes(tile.d, sizeof tile.d);
+}
+template <typename Tile>
+[[gnu::always_inline]] inline void prefetch_scales(const Tile& tile, std::size_t group) {
+  if (group == 0) prefetch_bytes(tile.d, sizeof tile.d);
+  constexpr std::size_t kShare = sizeof tile.scale / 8;
+  prefetch_bytes(&tile.scale[0][0] + group * kShare, kShare);
+  if constexpr (requires { tile.minimum; }) {
+    if (group == 0) prefetch_bytes(tile.dmin, sizeof tile.dmin);
+    prefetch_bytes(tile.minimum[group], sizeof tile.minimum[group]);
   }
 }
 
 // The column tiles' lines are too far apart for the processor to guess: those of the group 256
 // columns further on are asked for.
 template <typename Tile, std::size_t Slices, std::size_t Tokens>
-inline void prefetch(const Tile& tile, const TokenRows<Tokens>& x, std::size_t column) {
+[[gnu::always_inline]] inline void prefetch(const Tile& tile, const TokenRows<Tokens>& x,
+                                            std::size_t column) {
   if constexpr (Slices == 8) {
     const std::size_t columns = x.row[0].columns;
     std::size_t next = column + 256;
     if (next >= columns) next -= columns;
     if (next >= columns) return;
-    prefetch_group(*(&tile + 256 / Tile::kColumns), column % Tile::kColumns / 32,
-                   x.row[0].nonzero[next / 32]);
+    const Tile& ahead = *(&tile + 256 / Tile::kColumns);
+    const std::size_t group = column % Tile::kColumns / 32;
+    prefetch_scales(ahead, group);
+    prefetch_group(ahead, group, x.row[0].nonzero[next / 32]);
   }
 }
 
@@ -429,22 +457,5 @@ inline void all_tiles(const PackedProduct& p, std::size_t begin, std::size_t end
     } else {
       unpacked_tile<Tile<kColumnTile>>(p, index);
     }
-  }
-}
-
-void packed_tiles(const PackedProduct& product, std::size_t begin, std::size_t end) {
-  switch (product.matrix.type) {
-    case DataType::Q8_0:
-      return all_tiles<TileQ8_0>(product, begin, end);
-    case DataType::Q4_0:
-      return all_tiles<TileQ4_0>(product, begin, end);
-    case DataType::Q4_K:
-      return all_tiles<TileQ4_K>(product, begin, end);
-    case DataType::Q5_K:
-      return all_tiles<TileQ5_K>(product, begin, end);
-    case DataType::Q6_K:
-      return all_tiles<TileQ6_K>(product, begin, end);
-    default:
-      return;
   }
 }

@@ -1,19 +1,4 @@
-// Activations in 8 bits, and the table of all kernels. Included after packed_kernels.inl.
-
-inline Floats absolute(const Floats& a) {
-  return each_part([&](std::size_t i) { return a.part[i] > -a.part[i] ? a.part[i] : -a.part[i]; });
-}
-
-inline float largest_lane(const Floats& a) {
-  float lanes[kLanes];
-  store(lanes, a);
-  for (std::size_t half = kLanes / 2; half > 0; half /= 2) {
-    for (std::size_t i = 0; i < half; ++i) {
-      lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
-    }
-  }
-  return lanes[0];
-}
+// Activations in 8 bits. Included by kernels.inl.
 
 // scale = max |x| / 127, q = round(x / scale) to nearest even, over 32 columns.
 void quantize(const float* x, const QuantizedRows& row, std::size_t begin, std::size_t end) {
@@ -38,9 +23,4 @@ void quantize(const float* x, const QuantizedRows& row, std::size_t begin, std::
     row.scaled_sum[column / 32] = scale * (sums[0] + sums[1]);
     row.nonzero[column / 32] = nonzero_mask(row.q + column);
   }
-}
-
-constexpr Kernels table(const char* name) {
-  return {name,  matrix_rows, packed_tiles, quantize,       normalize, shift,
-          decay, sigmoid,     keys,         value_residual, head_step, bonus_and_gate};
 }

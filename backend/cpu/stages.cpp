@@ -28,79 +28,63 @@ float* product_scratch_of(const StageContext& context) {
   return context.buffers.scratch[context.worker.index()] + 2 * width;
 }
 
-// Rows of y[t] = epilogue(matrix x[t]) by decoding; strides are the matrix's own widths.
-void stored_rows(const StageContext& context, const Matrix& matrix, const float* x, float* y,
-                 Range rows, Epilogue epilogue = Epilogue::Store) {
-  const MatrixProduct product = {matrix.type,
-                                 matrix.data,
-                                 matrix.row_size(),
-                                 row_bytes(matrix.type, kColumnBlock),
-                                 matrix.columns,
-                                 x,
-                                 matrix.columns,
-                                 context.tokens,
-                                 y,
-                                 matrix.rows,
-                                 product_scratch_of(context)};
-  context.kernels.matrix_rows(product, rows.begin, rows.end, epilogue);
+// Columns of a token's input to 8 bits, where a quantised matrix will read them.
+void quantize(const StageContext& context, const Input& input, std::size_t t, Range columns) {
+  if (!context.weights.any_quantized || input.quantized.columns == 0) return;
+  context.kernels.quantize(input.values + t * input.quantized.columns, input.quantized.row(t),
+                           columns.begin, columns.end);
 }
 
-// y[t] = epilogue(matrix x[t])
+// y[t] = epilogue(matrix x[t]), and in 8 bits where y has room for it.
 struct Product {
-  const CpuMatrix& matrix;
+  const PackedMatrix& matrix;
   const Input& x;
-  float* y;
+  Input y;
   Epilogue epilogue = Epilogue::Store;
 };
 
 void product_rows(const StageContext& context, const Product& product, Range rows) {
-  const CpuMatrix& matrix = product.matrix;
-  if (!matrix.is_packed()) {
-    return stored_rows(context, matrix.stored, product.x.values, product.y, rows, product.epilogue);
-  }
-  const std::size_t tile = matrix.packed.tile_rows;
-  context.kernels.packed_tiles({matrix.packed, product.x.quantized, context.tokens, product.y,
-                                matrix.stored.rows, product.epilogue, product_scratch_of(context)},
-                               rows.begin / tile, items_of(rows.end, tile));
+  const PackedMatrix& matrix = product.matrix;
+  if (rows.begin >= matrix.rows) return;
+  context.kernels.packed_tiles(
+      {matrix, product.x.values, product.x.quantized, context.tokens, product.y.values, matrix.rows,
+       product.epilogue, product_scratch_of(context)},
+      rows.begin / matrix.tile_rows, items_of(rows.end, matrix.tile_rows));
+  for (std::size_t t = 0; t < context.tokens; ++t) quantize(context, product.y, t, rows);
 }
 
 // Rows of a matrix that one thread claims at a time: whole tiles (so that outputs in groups of 32
 // have one owner), about as many as take some microseconds.
-std::size_t rows_of_item(const CpuMatrix& matrix, std::size_t tokens) {
-  constexpr std::size_t kBytes = 64 << 10;
-  const std::size_t tile = matrix.is_packed() ? matrix.packed.tile_rows : kRowTile;
-  if (matrix.stored.rows == 0) return tile;
-  const std::size_t work = tile * matrix.stored.row_size() * std::min<std::size_t>(tokens, 8);
-  return tile * std::max<std::size_t>(1, kBytes / work);
+std::size_t rows_of_item(const PackedMatrix& matrix, std::size_t tokens) {
+  constexpr std::size_t kBytes = 32 << 10;
+  if (matrix.rows == 0) return kRowTile;
+  const std::size_t work = matrix.tile_size() * std::min<std::size_t>(tokens, 8);
+  return matrix.tile_rows * std::max<std::size_t>(1, kBytes / work);
 }
 
 // The products in one step; after(rows) follows each item.
 template <typename After>
-void multiply(const StageContext& context, std::initializer_list<Product> products, After after) {
+void multiply(const StageContext& context, std::span<const Product> products, After after) {
   std::array<std::size_t, 7> ends = {};
   std::size_t count = 0;
-  for (std::size_t i = 0; const Product& product : products) {
-    const CpuMatrix& matrix = product.matrix;
-    count += items_of(matrix.stored.rows, rows_of_item(matrix, context.tokens));
-    ends[i++] = count;
+  for (std::size_t i = 0; i < products.size(); ++i) {
+    const PackedMatrix& matrix = products[i].matrix;
+    count += items_of(matrix.rows, rows_of_item(matrix, context.tokens));
+    ends[i] = count;
   }
   context.worker.share(count, [&](std::size_t item) {
     std::size_t i = 0;
     while (item >= ends[i]) ++i;
-    const Product& product = products.begin()[i];
-    const Range rows =
-        item_range(item - (i == 0 ? 0 : ends[i - 1]), rows_of_item(product.matrix, context.tokens),
-                   product.matrix.stored.rows);
-    product_rows(context, product, rows);
+    const PackedMatrix& matrix = products[i].matrix;
+    const std::size_t first = i == 0 ? 0 : ends[i - 1];
+    const Range rows = item_range(item - first, rows_of_item(matrix, context.tokens), matrix.rows);
+    product_rows(context, products[i], rows);
     after(rows);
   });
 }
 
-// Columns of every token's input to 8 bits, where a packed matrix will read them.
-void quantize(const StageContext& context, const Input& input, std::size_t t, Range columns) {
-  if (!context.weights.any_packed || input.quantized.columns == 0) return;
-  context.kernels.quantize(input.values + t * input.quantized.columns, input.quantized.row(t),
-                           columns.begin, columns.end);
+void multiply(const StageContext& context, std::span<const Product> products) {
+  multiply(context, products, [](Range) {});
 }
 
 struct Shift {
@@ -148,8 +132,6 @@ void keep_shift(const StageContext& context, std::span<float> state, Range chann
             state.begin() + static_cast<std::ptrdiff_t>(channels.begin));
 }
 
-void nothing(Range) {}
-
 }  // namespace
 
 void embed(const StageContext& context, std::span<const TokenId> tokens) {
@@ -175,15 +157,14 @@ void time_mix_in(const StageContext& context, std::uint32_t layer) {
                        {att.x_v, b.xv},
                        {att.x_a, b.xa},
                        {att.x_g, b.xg}});
-  multiply(context,
-           {{matrices.receptance, b.xr, b.r},
-            {matrices.key, b.xk, b.k},
-            {matrices.value, b.xv, layer == 0 ? b.v_first : b.v},
-            {matrices.w1, b.xw, b.low_w, Epilogue::Tanh},
-            {matrices.a1, b.xa, b.low_a},
-            {matrices.g1, b.xg, b.low_g, Epilogue::Sigmoid},
-            {matrices.v1, b.xv, b.low_v}},  // no rows in layer 0
-           nothing);
+  const Product products[] = {{matrices.receptance, b.xr, {b.r, {}}},
+                              {matrices.key, b.xk, {b.k, {}}},
+                              {matrices.value, b.xv, {layer == 0 ? b.v_first : b.v, {}}},
+                              {matrices.w1, b.xw, b.low_w, Epilogue::Tanh},
+                              {matrices.a1, b.xa, b.low_a},
+                              {matrices.g1, b.xg, b.low_g, Epilogue::Sigmoid},
+                              {matrices.v1, b.xv, b.low_v}};  // no rows in layer 0
+  multiply(context, products);
 }
 
 void wkv(const StageContext& context, std::uint32_t layer) {
@@ -191,15 +172,21 @@ void wkv(const StageContext& context, std::uint32_t layer) {
   const Kernels& kernels = context.kernels;
   const Config& config = context.weights.source->config;
   const TimeMixWeights& att = context.weights.source->layers[layer].att;
+  const CpuLayer& matrices = context.weights.layers[layer];
+  const Product low_rank[] = {{matrices.w2, b.low_w, {b.w, {}}},
+                              {matrices.a2, b.low_a, {b.a, {}}},
+                              {matrices.g2, b.low_g, {b.g, {}}},
+                              {matrices.v2, b.low_v, {b.value_mix, {}}}};  // no rows in layer 0
   const std::size_t n = config.head_size;
+  const bool whole_tiles = n % kRowTile == 0;
+  if (!whole_tiles) multiply(context, low_rank);
   context.worker.share(config.heads, [&](std::size_t head) {
     const std::size_t channel = head * n;  // the head's first
     const Range rows_of_head = {channel, channel + n};
     keep_shift(context, context.state.att_shift(layer), rows_of_head);
-    stored_rows(context, att.w2, b.low_w, b.w, rows_of_head);
-    stored_rows(context, att.a2, b.low_a, b.a, rows_of_head);
-    stored_rows(context, att.g2, b.low_g, b.g, rows_of_head);
-    if (layer > 0) stored_rows(context, att.v2, b.low_v, b.value_mix, rows_of_head);
+    for (const Product& product : low_rank) {
+      if (whole_tiles) product_rows(context, product, rows_of_head);
+    }
 
     float* s = context.state.matrix(layer).data() + channel * n;
     for (std::size_t t = 0; t < context.tokens; ++t) {
@@ -220,14 +207,21 @@ void wkv(const StageContext& context, std::uint32_t layer) {
       kernels.normalize(y, att.ln_x.weight.data() + channel, att.ln_x.bias.data() + channel,
                         config.norm_epsilon * static_cast<float>(n), n, y);
       kernels.bonus_and_gate(y, b.r + at, b.k + at, att.r_k.data() + channel, v, b.g + at, n);
-      if (n % 32 == 0) quantize(context, b.y, t, rows_of_head);
+      if (whole_tiles) quantize(context, b.y, t, rows_of_head);
     }
   });
 }
 
 void time_mix_out(const StageContext& context, std::uint32_t layer) {
   const Activations& b = context.buffers;
-  multiply(context, {{context.weights.layers[layer].output, b.y, b.x, Epilogue::Add}}, nothing);
+  const Config& config = context.weights.source->config;
+  if (config.head_size % kRowTile != 0) {
+    context.worker.share(context.tokens, [&](std::size_t t) {
+      quantize(context, b.y, t, {0, config.width});
+    });
+  }
+  const Product product[] = {{context.weights.layers[layer].output, b.y, {b.x, {}}, Epilogue::Add}};
+  multiply(context, product);
 }
 
 void ffn_key(const StageContext& context, std::uint32_t layer) {
@@ -235,16 +229,16 @@ void ffn_key(const StageContext& context, std::uint32_t layer) {
   const LayerWeights& weights = context.weights.source->layers[layer];
   normalize_and_shift(context, weights.ln2, context.state.ffn_shift(layer),
                       {{weights.ffn.x_k, b.xk}});
-  multiply(context,
-           {{context.weights.layers[layer].ffn_key, b.xk, b.h.values, Epilogue::SquaredRelu}},
-           [&](Range rows) {
-             for (std::size_t t = 0; t < context.tokens; ++t) quantize(context, b.h, t, rows);
-           });
+  const Product product[] = {
+      {context.weights.layers[layer].ffn_key, b.xk, b.h, Epilogue::SquaredRelu}};
+  multiply(context, product);
 }
 
 void ffn_value(const StageContext& context, std::uint32_t layer) {
   const Activations& b = context.buffers;
-  multiply(context, {{context.weights.layers[layer].ffn_value, b.h, b.x, Epilogue::Add}},
+  const Product product[] = {
+      {context.weights.layers[layer].ffn_value, b.h, {b.x, {}}, Epilogue::Add}};
+  multiply(context, product,
            [&](Range rows) { keep_shift(context, context.state.ffn_shift(layer), rows); });
 }
 
@@ -262,7 +256,8 @@ void head(const StageContext& context, std::size_t wanted, float* logits) {
   });
   const StageContext rows = {context.weights, context.kernels, context.buffers,
                              context.state,   context.worker,  wanted};
-  multiply(rows, {{context.weights.head, out, logits}}, nothing);
+  const Product product[] = {{context.weights.head, out, {logits, {}}}};
+  multiply(rows, product);
 }
 
 }  // namespace gander

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstring>
+#include <utility>
 
 // Sixteen floats, whatever the registers at hand hold: one of AVX-512, two of AVX2, four of SSE or
 // NEON. The width is fixed so that every sum has the same order everywhere.
@@ -115,14 +116,36 @@ inline void store_part(float* data, const Floats& v, std::size_t count) {
   std::memcpy(data, padded, count * sizeof(float));
 }
 
-// The lanes added in a fixed tree: i with i + 8, then + 4, + 2, + 1.
-inline float sum_lanes(const Floats& v) {
-  float lanes[kLanes];
-  store(lanes, v);
-  for (std::size_t half = kLanes / 2; half > 0; half /= 2) {
-    for (std::size_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+// Lane i is lane i + Distance of a, round the end.
+template <std::size_t Distance, std::size_t... I>
+inline Register rotate(Register a, std::index_sequence<I...>) {
+  return __builtin_shufflevector(a, a, ((I + Distance) % kRegisterLanes)...);
+}
+
+// All lanes combined in a fixed tree: i with i + 8, then + 4, + 2, + 1.
+template <typename Combine>
+inline float fold_lanes(Floats v, Combine combine) {
+  for (std::size_t half = kParts / 2; half > 0; half /= 2) {
+    for (std::size_t i = 0; i < half; ++i) v.part[i] = combine(v.part[i], v.part[i + half]);
   }
-  return lanes[0];
+  constexpr auto kAll = std::make_index_sequence<kRegisterLanes>{};
+  Register a = v.part[0];
+  if constexpr (kRegisterLanes > 8) a = combine(a, rotate<8>(a, kAll));
+  if constexpr (kRegisterLanes > 4) a = combine(a, rotate<4>(a, kAll));
+  a = combine(a, rotate<2>(a, kAll));
+  a = combine(a, rotate<1>(a, kAll));
+  return a[0];
+}
+
+inline float sum_lanes(const Floats& v) {
+  return fold_lanes(v, [](Register a, Register b) { return a + b; });
+}
+inline float largest_lane(const Floats& v) {
+  return fold_lanes(v, [](Register a, Register b) { return a > b ? a : b; });
+}
+
+inline Floats absolute(const Floats& a) {
+  return each_part([&](std::size_t i) { return a.part[i] > -a.part[i] ? a.part[i] : -a.part[i]; });
 }
 
 // e^x to about 2 units in the last place, x clamped to [-87, 88].
