@@ -35,7 +35,8 @@ inline Floats each_part(Function function) {
 }
 
 inline Floats fill(float value) {
-  return each_part([&](std::size_t) { return Register{} + value; });
+  // Subtracting zero changes no value, so compilers leave only the broadcast; adding it does (-0).
+  return each_part([&](std::size_t) { return value - Register{}; });
 }
 inline Floats operator+(const Floats& a, const Floats& b) {
   return each_part([&](std::size_t i) { return a.part[i] + b.part[i]; });
@@ -76,13 +77,13 @@ inline Floats operator/(float a, const Floats& b) {
 
 inline Floats larger(const Floats& a, float b) {
   return each_part([&](std::size_t i) {
-    const Register other = Register{} + b;
+    const Register other = b - Register{};
     return a.part[i] > other ? a.part[i] : other;
   });
 }
 inline Floats smaller(const Floats& a, float b) {
   return each_part([&](std::size_t i) {
-    const Register other = Register{} + b;
+    const Register other = b - Register{};
     return a.part[i] < other ? a.part[i] : other;
   });
 }
