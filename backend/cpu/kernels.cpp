@@ -4,6 +4,10 @@
 
 #if defined(GANDER_X86_KERNELS)
 #include <cpuid.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(GANDER_ARM_KERNELS) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -13,7 +17,7 @@ namespace gander {
 
 extern const Kernels kernels_baseline;
 #if defined(GANDER_X86_KERNELS)
-extern const Kernels kernels_avx2, kernels_avxvnni, kernels_avx512;
+extern const Kernels kernels_avx2, kernels_avxvnni, kernels_avx512, kernels_amx;
 #elif defined(GANDER_ARM_KERNELS)
 extern const Kernels kernels_dotprod;
 #endif
@@ -21,7 +25,7 @@ extern const Kernels kernels_dotprod;
 namespace {
 
 // Null-terminated: what this processor runs, slowest first.
-using Supported = std::array<const Kernels*, 5>;
+using Supported = std::array<const Kernels*, 6>;
 
 #if defined(GANDER_X86_KERNELS)
 
@@ -32,6 +36,24 @@ bool has_avx_vnni() {
   unsigned ecx = 0;
   unsigned edx = 0;
   return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & (1U << 4)) != 0;
+}
+
+// CPUID leaf 7, EDX bits 24 (tiles) and 25 (8-bit products). Linux gives a process the registers
+// when it asks for them: arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA).
+bool has_amx() {
+#ifdef __linux__
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  constexpr unsigned kTiles = 3U << 24;
+  constexpr int kRequest = 0x1023;
+  constexpr int kTileData = 18;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kTiles) == kTiles &&
+         syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+#else
+  return false;
+#endif
 }
 
 Supported supported() {
@@ -45,6 +67,7 @@ Supported supported() {
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512vnni")) {
       found[count++] = &kernels_avx512;
+      if (has_amx()) found[count++] = &kernels_amx;
     }
   }
   return found;
