@@ -23,7 +23,7 @@ namespace gander {
 /// split of a text into chunks.
 class CpuBackend final : public Backend {
  public:
-  static constexpr std::size_t kChunk = 64;
+  static constexpr std::size_t kChunk = 128;
 
   CpuBackend(std::shared_ptr<const Weights> weights, unsigned threads,
              const Kernels& kernels = best_kernels());

@@ -62,18 +62,18 @@ void value_residual(float* v, const float* v_first, const float* mix, std::size_
 }
 
 // head_step for 16 Blocks value indexes from `first` on: sums stay in registers, and as the state's
-// rows are key indexes, no sum goes across lanes. `rest` is below 16 for a last, partial block.
-template <std::size_t Blocks>
+// rows are key indexes, no sum goes across lanes. A partial block has `rest` < 16.
+template <std::size_t Blocks, bool Partial = false>
 inline void state_columns(const HeadStep& step, std::size_t first, std::size_t rest = 0) {
   const std::size_t n = step.n;
   const auto get = [&](const float* data, std::size_t block) {
-    return rest == 0 ? load(data + first + 16 * block) : load_part(data + first, rest);
+    return Partial ? load_part(data + first, rest) : load(data + first + 16 * block);
   };
   const auto put = [&](float* data, std::size_t block, const Floats& value) {
-    if (rest == 0) {
-      store(data + first + 16 * block, value);
-    } else {
+    if (Partial) {
       store_part(data + first, value, rest);
+    } else {
+      store(data + first + 16 * block, value);
     }
   };
   Floats removed[Blocks] = {};  // what the key finds in the state: S kk
@@ -102,7 +102,7 @@ void head_step(const HeadStep& step) {
   std::size_t i = 0;
   for (; i + 16 * kBlocks <= step.n; i += 16 * kBlocks) state_columns<kBlocks>(step, i);
   for (; i + 16 <= step.n; i += 16) state_columns<1>(step, i);
-  if (i < step.n) state_columns<1>(step, i, step.n - i);
+  if (i < step.n) state_columns<1, true>(step, i, step.n - i);
 }
 
 void bonus_and_gate(float* y, const float* r, const float* k, const float* r_k, const float* v,

@@ -39,21 +39,21 @@ constexpr std::size_t tile_lines(std::size_t rows, std::size_t columns) {
 
 template <std::size_t Rows>
 struct TileQ8_0 {
-  static constexpr std::size_t kRows = Rows, kColumns = 32, kGroupColumns = 32;
+  static constexpr std::size_t kRows = Rows, kColumns = 32;
   std::uint16_t d[Rows];
   std::uint8_t q[tile_lines(Rows, 32)][2][64];  // [line][half], stored as q + 128
 };
 
 template <std::size_t Rows>
 struct TileQ4_0 {
-  static constexpr std::size_t kRows = Rows, kColumns = 32, kGroupColumns = 32;
+  static constexpr std::size_t kRows = Rows, kColumns = 32;
   std::uint16_t d[Rows];
   std::uint8_t q[tile_lines(Rows, 32)][64];
 };
 
 template <std::size_t Rows>
 struct TileQ4_K {
-  static constexpr std::size_t kRows = Rows, kColumns = 256, kGroupColumns = 32;
+  static constexpr std::size_t kRows = Rows, kColumns = 256;
   std::uint16_t d[Rows], dmin[Rows];
   std::uint8_t scale[8][Rows], minimum[8][Rows];  // [group of 32 columns]
   std::uint8_t q[tile_lines(Rows, 256)][64];
@@ -61,7 +61,7 @@ struct TileQ4_K {
 
 template <std::size_t Rows>
 struct TileQ5_K {
-  static constexpr std::size_t kRows = Rows, kColumns = 256, kGroupColumns = 32;
+  static constexpr std::size_t kRows = Rows, kColumns = 256;
   std::uint16_t d[Rows], dmin[Rows];
   std::uint8_t scale[8][Rows], minimum[8][Rows];
   std::uint8_t q[tile_lines(Rows, 256)][64];
@@ -71,7 +71,7 @@ struct TileQ5_K {
 
 template <std::size_t Rows>
 struct TileQ6_K {
-  static constexpr std::size_t kRows = Rows, kColumns = 256, kGroupColumns = 16;
+  static constexpr std::size_t kRows = Rows, kColumns = 256;
   std::uint16_t d[Rows];
   std::int8_t scale[16][Rows];  // [group of 16 columns]
   std::uint8_t q[tile_lines(Rows, 256)][64];

@@ -363,10 +363,9 @@ inline void transpose_bytes(const std::uint32_t (&a)[4], std::uint32_t (&out)[4]
   out[3] = (odd01 >> 16) | (odd23 & 0xffff0000U);
 }
 
-// A column tile's lines of four columns become those of row tiles: [piece][quad][half][64], with
-// room for `quads` in a piece.
+// A column tile's lines of four columns become those of row tiles: [piece][quad][half][64].
 template <typename Tile>
-inline void unpack(const Tile& tile, std::uint8_t* pieces, std::size_t quads) {
+inline void unpack(const Tile& tile, std::uint8_t* pieces) {
   constexpr std::size_t kQuads = Tile::kColumns / 4;
   for (unsigned quad = 0; quad < kQuads; ++quad) {
     std::uint32_t columns[4][2][kLanes];
@@ -387,7 +386,7 @@ inline void unpack(const Tile& tile, std::uint8_t* pieces, std::size_t quads) {
       }
       for (std::size_t slice = 0; slice < 4; ++slice) {
         const std::size_t piece = 2 * half + slice / 2;
-        std::memcpy(pieces + ((piece * quads + quad) * 2 + slice % 2) * 64, lines[slice], 64);
+        std::memcpy(pieces + ((piece * kQuads + quad) * 2 + slice % 2) * 64, lines[slice], 64);
       }
     }
   }
@@ -425,7 +424,7 @@ inline void unpacked_tile(const PackedProduct& p, std::size_t index) {
   for (std::size_t i = 0; i < p.tokens * kColumnTile; ++i) sums[i] = 0;
   const Tile* tile = reinterpret_cast<const Tile*>(p.matrix.tile(index));
   for (std::size_t sub = 0; sub < p.matrix.sub_tiles; ++sub) {
-    unpack(tile[sub], pieces, Tile::kColumns / 4);
+    unpack(tile[sub], pieces);
     const std::size_t column = sub * Tile::kColumns;
     for (std::size_t piece = 0; piece < kColumnTile / kRowTile; ++piece) {
       std::size_t t = 0;
