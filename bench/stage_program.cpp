@@ -19,22 +19,22 @@ double seconds_since(Clock::time_point begin) {
 
 }  // namespace
 
-/// One pass over a chunk. What it measures is written by the calling thread only.
+/// One pass over a chunk. What it measures is written by the calling thread only, which goes
+/// through every step to its end.
 struct StageProgram::Pass {
   StageProgram* program;
   std::span<const TokenId> tokens;
   StageSeconds* seconds;
   std::uint64_t* zeros;  ///< counted where it is not null, which takes time
 
-  void operator()(unsigned thread) const {
-    ThreadPool& pool = program->pool_;
+  void operator()(Worker& worker) const {
+    const bool measures = worker.index() == 0;
     const StageContext context = {
-        program->weights_, program->kernels_, program->activations_, program->state_, pool, thread,
+        program->weights_, program->kernels_, program->activations_, program->state_, worker,
         tokens.size()};
     Clock::time_point before = Clock::now();
     const auto finish = [&](Stage stage) {
-      pool.barrier();
-      if (thread != 0) return;
+      if (!measures) return;
       const Clock::time_point now = Clock::now();
       (*seconds)[stage] += std::chrono::duration<double>(now - before).count();
       before = now;
@@ -50,7 +50,9 @@ struct StageProgram::Pass {
       finish(kTimeMixOut);
       ffn_key(context, layer);
       finish(kFfnKey);
-      if (zeros != nullptr && thread == 0) *zeros += count_zeros(context);
+      if (zeros != nullptr) {  // a step, so that no thread goes on to the next layer's h
+        worker.share(1, [&](std::size_t) { *zeros += count_zeros(context); });
+      }
       ffn_value(context, layer);
       finish(kFfnValue);
     }
@@ -67,20 +69,16 @@ struct StageProgram::Pass {
 
 StageProgram::StageProgram(std::shared_ptr<const Weights> weights, unsigned threads)
     : kernels_(best_kernels()),
-      pool_(threads),
-      weights_(prepare_weights(std::move(weights), pool_)),
-      state_(weights_.source->config),
-      activations_(weights_.source->config, CpuBackend::kChunk, threads),
-      logits_(weights_.source->config.vocab_size) {}
-
-void StageProgram::run_pass(const Pass& pass) {
-  pool_.run([](void* context, unsigned thread) { (*static_cast<const Pass*>(context))(thread); },
-            const_cast<Pass*>(&pass));
+      state_(weights->config),
+      activations_(weights->config, CpuBackend::kChunk, threads),
+      logits_(weights->config.vocab_size),
+      pool_(threads) {
+  weights_ = prepare_weights(std::move(weights), pool_);
 }
 
 StageSeconds StageProgram::run(std::span<const TokenId> tokens) {
   StageSeconds seconds{};
-  run_pass({this, tokens, &seconds, nullptr});
+  pool_.run(Pass{this, tokens, &seconds, nullptr});
   return seconds;
 }
 
@@ -89,26 +87,24 @@ double StageProgram::zeros(std::span<const TokenId> tokens) {
   StageSeconds seconds{};
   std::uint64_t zeros = 0;
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    run_pass({this, tokens.subspan(i, 1), &seconds, &zeros});
+    pool_.run(Pass{this, tokens.subspan(i, 1), &seconds, &zeros});
   }
   return static_cast<double>(zeros) /
          static_cast<double>(tokens.size() * config.layers * config.ffn_width);
 }
 
-double StageProgram::barrier() {
+double StageProgram::step() {
   static constexpr int kCount = 1000;
   const Clock::time_point begin = Clock::now();
-  pool_.run(
-      [](void* pool, unsigned) {
-        for (int i = 0; i < kCount; ++i) static_cast<ThreadPool*>(pool)->barrier();
-      },
-      &pool_);
+  pool_.run([threads = pool_.size()](Worker& worker) {
+    for (int i = 0; i < kCount; ++i) worker.share(threads, [](std::size_t) {});
+  });
   return seconds_since(begin) / kCount;
 }
 
 double StageProgram::wake() {
   const Clock::time_point begin = Clock::now();
-  pool_.run([](void*, unsigned) {}, nullptr);
+  pool_.run([](Worker&) {});
   return seconds_since(begin);
 }
 

@@ -33,21 +33,20 @@ class StageProgram {
   StageSeconds run(std::span<const TokenId> tokens);
   /// Share of hidden units that relu² leaves zero, over these tokens, read one by one.
   double zeros(std::span<const TokenId> tokens);
-  /// Seconds of one barrier: the mean of many in a row.
-  double barrier();
+  /// Seconds of a step of the pool that does nothing: the mean of many in a row.
+  double step();
   /// Seconds of waking the threads for a job that does nothing.
   double wake();
 
  private:
   struct Pass;
-  void run_pass(const Pass& pass);
 
   const Kernels& kernels_;
-  ThreadPool pool_;
   CpuWeights weights_;
   State state_;
   Activations activations_;
   std::vector<float> logits_;
+  ThreadPool pool_;  // destroyed first: its threads may look at the others until it is
 };
 
 /// Bytes that a stage reads for one token, all layers together: its matrices once, and for B the

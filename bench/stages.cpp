@@ -160,7 +160,7 @@ void measure(const Options& options) {
   const double bandwidth = probe.measure();
 
   std::vector<Pass> passes;
-  Figure barrier{};
+  Figure step{};
   Figure wake{};
   double zeros = 0;
   const char* instruction_set = "";
@@ -172,7 +172,7 @@ void measure(const Options& options) {
     const std::size_t chunk = std::min<std::size_t>(CpuBackend::kChunk, tokens.size());
     passes.push_back(
         measure_stages(program, std::span(tokens).first(chunk), std::max(2U, options.runs / 5)));
-    barrier = repeated(options.runs, [&] { return program.barrier(); });
+    step = repeated(options.runs, [&] { return program.step(); });
     wake = repeated(10 * options.runs, [&] { return program.wake(); });
   }
   Figure decode{};
@@ -192,7 +192,7 @@ void measure(const Options& options) {
                  {"threads", options.threads},
                  {"bandwidth", bandwidth},
                  {"zeros", zeros},
-                 {"barrier_seconds", barrier.json()},
+                 {"step_seconds", step.json()},
                  {"wake_seconds", wake.json()},
                  {"fixed_seconds", fixed.json()},
                  {"decode_seconds", decode.json()},
@@ -212,8 +212,8 @@ void measure(const Options& options) {
              options.runs);
   for (const Pass& pass : passes) print_stages(*weights, pass, bandwidth);
   const double all = static_cast<double>(bytes_per_token(*weights)) / decode.median;
-  fmt::print("\n{:<34} {:>10.2f} µs (best {:.2f})\n", "barrier", 1e6 * barrier.median,
-             1e6 * barrier.best);
+  fmt::print("\n{:<34} {:>10.2f} µs (best {:.2f})\n", "an empty step", 1e6 * step.median,
+             1e6 * step.best);
   fmt::print("{:<34} {:>10.2f} µs (best {:.2f})\n", "waking the threads", 1e6 * wake.median,
              1e6 * wake.best);
   fmt::print("{:<34} {:>10.1f} µs (best {:.1f})\n", "a token of 12 tiny layers", 1e6 * fixed.median,
