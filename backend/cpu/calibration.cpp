@@ -16,17 +16,15 @@ namespace {
 
 constexpr std::size_t kChunk = 64;
 
-/// Sums of squares by column. Each column is summed by one thread in the order of the tokens.
+/// Sums of squares by column, in the order of the tokens.
 class Squares {
  public:
   explicit Squares(std::size_t columns) : sums_(columns) {}
 
-  void add(const float* rows, std::size_t tokens, unsigned thread, unsigned threads) {
-    const std::size_t begin = sums_.size() * thread / threads;
-    const std::size_t end = sums_.size() * (thread + 1) / threads;
+  void add(const float* rows, std::size_t tokens) {
     for (std::size_t t = 0; t < tokens; ++t) {
       const float* row = rows + t * sums_.size();
-      for (std::size_t i = begin; i < end; ++i) sums_[i] += double{row[i]} * row[i];
+      for (std::size_t i = 0; i < sums_.size(); ++i) sums_[i] += double{row[i]} * row[i];
     }
   }
   std::vector<float> means(std::size_t tokens) const {
@@ -58,10 +56,10 @@ struct LayerReaders {
                  {b.xv.values, Squares(c.width), {"att.value.weight", "att.v1"}},
                  {b.xa.values, Squares(c.width), {"att.a1"}},
                  {b.xg.values, Squares(c.width), {"att.g1"}},
-                 {b.low_w, Squares(c.rank_w), {"att.w2"}},
-                 {b.low_a, Squares(c.rank_a), {"att.a2"}},
-                 {b.low_v, Squares(c.rank_v), {"att.v2"}},
-                 {b.low_g, Squares(c.rank_g), {"att.g2"}},
+                 {b.low_w.values, Squares(c.rank_w), {"att.w2"}},
+                 {b.low_a.values, Squares(c.rank_a), {"att.a2"}},
+                 {b.low_v.values, Squares(c.rank_v), {"att.v2"}},
+                 {b.low_g.values, Squares(c.rank_g), {"att.g2"}},
                  {b.y.values, Squares(c.width), {"att.output.weight"}}},
         channel_mix{{b.xk.values, Squares(c.width), {"ffn.key.weight"}},
                     {b.h.values, Squares(c.ffn_width), {"ffn.value.weight"}}} {}
@@ -122,7 +120,7 @@ class Calibration {
   };
 
   bool run_layer(std::uint32_t layer);
-  void run_chunk(const Chunk& chunk, unsigned thread);
+  void run_chunk(const Chunk& chunk, Worker& worker);
   void measure_head();
   void keep(std::string name, const Squares& squares) {
     importance_.emplace(std::move(name), squares.means(tokens_.size()));
@@ -143,14 +141,10 @@ bool Calibration::run_layer(std::uint32_t layer) {
   State state(prepared.source->config);
   LayerReaders readers(buffers_, config_);
   for (std::size_t first = 0; first < tokens_.size(); first += kChunk) {
-    Chunk chunk = {
+    const Chunk chunk = {
         this, &prepared, &state, &readers, layer, first, std::min(kChunk, tokens_.size() - first)};
-    pool_.run(
-        [](void* context, unsigned thread) {
-          const Chunk& c = *static_cast<const Chunk*>(context);
-          c.self->run_chunk(c, thread);
-        },
-        &chunk);
+    pool_.run([chunk](Worker& worker) { chunk.self->run_chunk(chunk, worker); });
+    pool_.settle();  // before what the chunk names goes away
     const double done = layer + static_cast<double>(first) / static_cast<double>(tokens_.size());
     if (options_.progress && !options_.progress(done / config_.layers)) return false;
   }
@@ -165,42 +159,38 @@ bool Calibration::run_layer(std::uint32_t layer) {
   return true;
 }
 
-void Calibration::run_chunk(const Chunk& chunk, unsigned thread) {
+void Calibration::run_chunk(const Chunk& chunk, Worker& worker) {
   const std::uint32_t index = chunk.layer == 0 ? 0 : 1;  // in only_layer()
   const std::size_t begin = chunk.first * config_.width;
   const std::size_t values = chunk.count * config_.width;
-  const StageContext context = {*chunk.weights, best_kernels(), buffers_,   *chunk.state,
-                                pool_,          thread,         chunk.count};
+  const StageContext context = {*chunk.weights, best_kernels(), buffers_,
+                                *chunk.state,   worker,         chunk.count};
   const auto measure = [&](std::vector<Reader>& readers) {
-    for (Reader& reader : readers) {
-      reader.squares.add(reader.rows, chunk.count, thread, pool_.size());
-    }
+    worker.share(readers.size(),
+                 [&](std::size_t i) { readers[i].squares.add(readers[i].rows, chunk.count); });
   };
   if (chunk.layer == 0) {
     // The embedding is the whole model's, the layer's stages see their own part.
-    const CpuWeights whole = {weights_, {}, {}, false};
-    embed({whole, best_kernels(), buffers_, *chunk.state, pool_, thread, chunk.count},
+    const CpuWeights whole = {weights_, {}, {}, nullptr, false};
+    embed({whole, best_kernels(), buffers_, *chunk.state, worker, chunk.count},
           tokens_.subspan(chunk.first, chunk.count));
-  } else if (thread == 0) {
-    std::copy_n(x_.data() + begin, values, buffers_.x);
-    std::copy_n(v_first_.data() + begin, values, buffers_.v_first);
+  } else {
+    worker.share(1, [&](std::size_t) {
+      std::copy_n(x_.data() + begin, values, buffers_.x);
+      std::copy_n(v_first_.data() + begin, values, buffers_.v_first);
+    });
   }
-  pool_.barrier();
   time_mix_in(context, index);
-  pool_.barrier();
   wkv(context, index);
-  pool_.barrier();
   measure(chunk.readers->time_mix);
   time_mix_out(context, index);
-  pool_.barrier();
   ffn_key(context, index);
-  pool_.barrier();
   measure(chunk.readers->channel_mix);
   ffn_value(context, index);
-  pool_.barrier();
-  if (thread != 0) return;
-  std::copy_n(buffers_.x, values, x_.data() + begin);
-  if (chunk.layer == 0) std::copy_n(buffers_.v_first, values, v_first_.data() + begin);
+  worker.share(1, [&](std::size_t) {
+    std::copy_n(buffers_.x, values, x_.data() + begin);
+    if (chunk.layer == 0) std::copy_n(buffers_.v_first, values, v_first_.data() + begin);
+  });
 }
 
 void Calibration::measure_head() {
@@ -210,7 +200,7 @@ void Calibration::measure_head() {
     best_kernels().normalize(x_.data() + t * config_.width, weights_->ln_out.weight.data(),
                              weights_->ln_out.bias.data(), config_.norm_epsilon, config_.width,
                              row.data());
-    squares.add(row.data(), 1, 0, 1);
+    squares.add(row.data(), 1);
   }
   keep(model_tensor_name(Naming::Gguf, "head.weight"), squares);
 }

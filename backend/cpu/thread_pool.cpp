@@ -56,6 +56,10 @@ void ThreadPool::end() {
   while (copying_.load(std::memory_order_acquire) != 0) std::this_thread::yield();
 }
 
+void ThreadPool::settle() const {
+  while (inside_.load(std::memory_order_acquire) != 0) std::this_thread::yield();
+}
+
 void ThreadPool::work(unsigned index) {
   for (std::uint32_t seen = 0;;) {
     std::uint32_t jobs = jobs_.load(std::memory_order_acquire);
@@ -75,9 +79,11 @@ void ThreadPool::work(unsigned index) {
       if (!copying_.compare_exchange_weak(copying, copying + 1, std::memory_order_acquire))
         continue;
       Description description = description_;
+      inside_.fetch_add(1, std::memory_order_relaxed);
       copying_.fetch_sub(1, std::memory_order_release);
       Worker worker(*this, index, description.first_step);
       description.call(description.job, worker);
+      inside_.fetch_sub(1, std::memory_order_release);
       break;
     }
   }

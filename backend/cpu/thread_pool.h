@@ -53,7 +53,8 @@ class ThreadPool {
   unsigned size() const { return static_cast<unsigned>(threads_.size()) + 1; }
 
   /// Calls job(Worker&) on all threads, index 0 on the caller, and returns when the caller has gone
-  /// through it. Every thread has a copy of the job, which must not throw. Not reentrant.
+  /// through it. Every thread has a copy of the job, which must not throw; late ones may still be
+  /// going through it, so what it refers to outlives the pool or waits for settle(). Not reentrant.
   template <typename Job>
   void run(const Job& job) {
     static_assert(std::is_trivially_copyable_v<Job> && sizeof(Job) <= sizeof(Copy));
@@ -65,6 +66,9 @@ class ThreadPool {
     job(worker);
     end();
   }
+
+  /// Waits until no thread is inside a job.
+  void settle() const;
 
  private:
   friend class Worker;
@@ -92,6 +96,7 @@ class ThreadPool {
   alignas(64) std::atomic<std::uint64_t> done_{0};     // items of the current step that are done
   alignas(64) std::atomic<std::uint32_t> jobs_{0};     // begun so far; threads sleep on it
   alignas(64) std::atomic<std::uint32_t> copying_{0};  // threads copying the description; kOpen
+  std::atomic<std::uint32_t> inside_{0};  // threads that have a copy and are not through with it
   std::atomic<bool> stopping_{false};
   std::vector<std::thread> threads_;
 };
