@@ -21,7 +21,6 @@
 //   widen              sixteen small numbers to floats
 //   store_levels       sixteen floats that hold integers of 8 bits
 //   nonzero_lanes      bit i is set when lane i of sixteen floats is not zero
-//   nonzero_mask       bit i is set when byte i of 32 is not zero
 // Internal linkage, as in vector.h.
 namespace gander {
 namespace {
@@ -80,10 +79,6 @@ inline std::uint32_t nonzero_lanes(const Floats& a) {
 inline void store_levels(std::int8_t* p, const Floats& a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
                    _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.part[0])));
-}
-inline std::uint32_t nonzero_mask(const std::int8_t* p) {
-  const __m256i q = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  return _mm256_test_epi8_mask(q, q);
 }
 
 #elif defined(__AVX2__)
@@ -177,11 +172,6 @@ inline void store_levels(std::int8_t* p, const Floats& a) {
   _mm_storeu_si128(
       reinterpret_cast<__m128i*>(p),
       _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
-}
-inline std::uint32_t nonzero_mask(const std::int8_t* p) {
-  const __m256i q = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  const __m256i zero = _mm256_cmpeq_epi8(q, _mm256_setzero_si256());
-  return ~static_cast<std::uint32_t>(_mm256_movemask_epi8(zero));
 }
 
 #else
@@ -320,11 +310,6 @@ inline void store_levels(std::int8_t* p, const Floats& a) {
   float lanes[kLanes];
   store(lanes, a);
   for (std::size_t i = 0; i < kLanes; ++i) p[i] = static_cast<std::int8_t>(lanes[i]);
-}
-inline std::uint32_t nonzero_mask(const std::int8_t* p) {
-  std::uint32_t mask = 0;
-  for (std::uint32_t i = 0; i < 32; ++i) mask |= static_cast<std::uint32_t>(p[i] != 0) << i;
-  return mask;
 }
 
 #endif

@@ -13,14 +13,16 @@ void quantize(const float* x, const QuantizedRows& row, std::size_t begin, std::
     const float inverse = peak > 0 ? 127.0F / peak : 0.0F;
     const float scale = peak / 127.0F;
     float sums[2];
+    std::uint32_t nonzero = 0;
     for (std::size_t half = 0; half < 2; ++half) {
       const Floats rounded = (values[half] * inverse + kRound) - kRound;
       sums[half] = sum_lanes(rounded);  // of integers: exact
       store_levels(row.q + column + 16 * half, rounded);
+      nonzero |= nonzero_lanes(rounded) << (16 * half);
       row.sum[column / 16 + half] = static_cast<std::int16_t>(sums[half]);
     }
     row.scale[column / 32] = scale;
     row.scaled_sum[column / 32] = scale * (sums[0] + sums[1]);
-    row.nonzero[column / 32] = nonzero_mask(row.q + column);
+    row.nonzero[column / 32] = nonzero;
   }
 }

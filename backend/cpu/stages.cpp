@@ -62,6 +62,13 @@ std::size_t rows_of_item(const PackedMatrix& matrix, std::size_t tokens) {
   return matrix.tile_rows * std::max<std::size_t>(1, kBytes / work);
 }
 
+// Items are claimed one after the other by all threads. Neighbours in a matrix share cache lines of
+// the output and follow each other in memory: each thread should meet mostly its own part.
+std::size_t spread(std::size_t item, std::size_t count, std::size_t threads) {
+  const std::size_t part = count / threads;
+  return item < part * threads ? item % threads * part + item / threads : item;
+}
+
 // The products in one step; after(rows) follows each item.
 template <typename After>
 void multiply(const StageContext& context, std::span<const Product> products, After after) {
@@ -77,7 +84,8 @@ void multiply(const StageContext& context, std::span<const Product> products, Af
     while (item >= ends[i]) ++i;
     const PackedMatrix& matrix = products[i].matrix;
     const std::size_t first = i == 0 ? 0 : ends[i - 1];
-    const Range rows = item_range(item - first, rows_of_item(matrix, context.tokens), matrix.rows);
+    const Range rows = item_range(spread(item - first, ends[i] - first, context.worker.threads()),
+                                  rows_of_item(matrix, context.tokens), matrix.rows);
     product_rows(context, products[i], rows);
     after(rows);
   });

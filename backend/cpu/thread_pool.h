@@ -17,6 +17,7 @@ class ThreadPool;
 class Worker {
  public:
   unsigned index() const { return index_; }
+  unsigned threads() const;  ///< of the pool
 
   /// A step of the job: calls function(i) for every i < count, on whichever threads come, and
   /// returns when all calls are done. What they wrote is visible to all threads afterwards. Every
@@ -100,6 +101,10 @@ class ThreadPool {
   std::atomic<bool> stopping_{false};
   std::vector<std::thread> threads_;
 };
+
+inline unsigned Worker::threads() const {
+  return pool_.size();
+}
 
 template <typename Function>
 void Worker::share(std::size_t count, Function&& function) {
