@@ -211,6 +211,68 @@ TEST_P(CpuPacked, NothingSaturates) {
   }
 }
 
+class CpuFloatTiles : public ::testing::TestWithParam<DataType> {};
+
+TEST_P(CpuFloatTiles, ProductIsThatOfTheNumbersForAnyTokens) {
+  struct Shape {
+    std::uint32_t rows, columns;
+  };
+  for (const Shape& shape : {Shape{32, 64}, Shape{277, 45}, Shape{160, 512}, Shape{5, 1}}) {
+    const Example matrix = example(GetParam(), shape.rows, shape.columns, kRowTile);
+    for (const bool sparse : {false, true}) {
+      const std::size_t tokens = 19;
+      std::vector<float> x(tokens * shape.columns);
+      std::mt19937 random(8);
+      std::normal_distribution<float> normal;
+      for (float& value : x) value = sparse && random() % 8 != 0 ? 0.0F : normal(random);
+      std::vector<double> expected;
+      std::vector<float> row(shape.columns);
+      for (std::size_t t = 0; t < tokens; ++t) {
+        for (std::size_t i = 0; i < shape.rows; ++i) {
+          dequantize(GetParam(), matrix.stored.row(i), row);
+          double sum = 0.5;  // what y holds before
+          for (std::size_t j = 0; j < shape.columns; ++j) {
+            sum += static_cast<double>(row[j]) * x[t * shape.columns + j];
+          }
+          expected.push_back(sum);
+        }
+      }
+      for (const Kernels* const* kernels = all_kernels(); *kernels != nullptr; ++kernels) {
+        const std::string what = std::to_string(shape.rows) + " x " +
+                                 std::to_string(shape.columns) + ", " + (*kernels)->instruction_set;
+        std::vector<float> together(tokens * shape.rows, 0.5F);
+        std::vector<float> alone = together;
+        (*kernels)->packed_tiles({matrix.packed,
+                                  x.data(),
+                                  {},
+                                  tokens,
+                                  together.data(),
+                                  shape.rows,
+                                  Epilogue::Add,
+                                  nullptr},
+                                 0, matrix.packed.tiles);
+        for (std::size_t t = 0; t < tokens; ++t) {
+          (*kernels)->packed_tiles({matrix.packed,
+                                    x.data() + t * shape.columns,
+                                    {},
+                                    1,
+                                    alone.data() + t * shape.rows,
+                                    shape.rows,
+                                    Epilogue::Add,
+                                    nullptr},
+                                   0, matrix.packed.tiles);
+        }
+        EXPECT_LT((relative_error<float, double>(together, expected)), 3e-6) << what;
+        EXPECT_EQ(together, alone) << what;
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(AllTypes, CpuFloatTiles,
+                         ::testing::Values(DataType::F32, DataType::F16, DataType::BF16),
+                         [](const auto& p) { return std::string(name(p.param)); });
+
 TEST(CpuQuantize, RoundsToNearestAndDescribesItself) {
   const std::vector<float> x = activations(128, true);
   for (const Kernels* const* kernels = all_kernels(); *kernels != nullptr; ++kernels) {

@@ -76,22 +76,34 @@ inline void state_columns(const HeadStep& step, std::size_t first, std::size_t r
       store(data + first + 16 * block, value);
     }
   };
+  // Local copies, and numbers read before the rows are written: a compiler must assume that writing
+  // a row changes whatever lies in memory.
+  const float* const r = step.r;
+  const float* const w = step.w;
+  const float* const k = step.k;
+  const float* const kk = step.kk;
+  const float* const a = step.a;
+  float* const s = step.s;
   Floats removed[Blocks] = {};  // what the key finds in the state: S kk
   for (std::size_t j = 0; j < n; ++j) {
-    for (std::size_t b = 0; b < Blocks; ++b) removed[b] += get(step.s + j * n, b) * step.kk[j];
+    const Floats key = fill(kk[j]);
+    for (std::size_t b = 0; b < Blocks; ++b) removed[b] += get(s + j * n, b) * key;
   }
   Floats v[Blocks];
   Floats y[Blocks] = {};
   for (std::size_t b = 0; b < Blocks; ++b) v[b] = get(step.v, b);
   for (std::size_t j = 0; j < n; ++j) {
-    float* row = step.s + j * n;
-    const float removal = -step.kk[j] * step.a[j];
+    const Floats decay = fill(w[j]);
+    const Floats removal = fill(-kk[j] * a[j]);
+    const Floats key = fill(k[j]);
+    const Floats receptance = fill(r[j]);
+    float* row = s + j * n;
     for (std::size_t b = 0; b < Blocks; ++b) {
-      Floats state = get(row, b) * step.w[j];
+      Floats state = get(row, b) * decay;
       state += removed[b] * removal;
-      state += v[b] * step.k[j];
+      state += v[b] * key;
       put(row, b, state);
-      y[b] += state * step.r[j];
+      y[b] += state * receptance;
     }
   }
   for (std::size_t b = 0; b < Blocks; ++b) put(step.y, b, y[b]);

@@ -54,12 +54,18 @@ void product_rows(const StageContext& context, const Product& product, Range row
 }
 
 // Rows of a matrix that one thread claims at a time: whole tiles (so that outputs in groups of 32
-// have one owner), about as many as take some microseconds.
-std::size_t rows_of_item(const PackedMatrix& matrix, std::size_t tokens) {
-  constexpr std::size_t kBytes = 32 << 10;
+// have one owner), about `bytes` of weights, or fewer when several tokens make each cost more.
+std::size_t rows_of_item(const PackedMatrix& matrix, std::size_t tokens, std::size_t bytes) {
   if (matrix.rows == 0) return kRowTile;
   const std::size_t work = matrix.tile_size() * std::min<std::size_t>(tokens, 8);
-  return matrix.tile_rows * std::max<std::size_t>(1, kBytes / work);
+  return matrix.tile_rows * std::max<std::size_t>(1, bytes / work);
+}
+
+// Long items read memory faster, short ones leave less to wait for at the end of a step.
+std::size_t item_bytes(std::span<const Product> products, std::size_t threads) {
+  std::size_t total = 0;
+  for (const Product& product : products) total += product.matrix.size();
+  return std::clamp<std::size_t>(total / (8 * threads), 32 << 10, 256 << 10);
 }
 
 // Items are claimed one after the other by all threads. Neighbours in a matrix share cache lines of
@@ -72,11 +78,12 @@ std::size_t spread(std::size_t item, std::size_t count, std::size_t threads) {
 // The products in one step; after(rows) follows each item.
 template <typename After>
 void multiply(const StageContext& context, std::span<const Product> products, After after) {
+  const std::size_t bytes = item_bytes(products, context.worker.threads());
   std::array<std::size_t, 7> ends = {};
   std::size_t count = 0;
   for (std::size_t i = 0; i < products.size(); ++i) {
     const PackedMatrix& matrix = products[i].matrix;
-    count += items_of(matrix.rows, rows_of_item(matrix, context.tokens));
+    count += items_of(matrix.rows, rows_of_item(matrix, context.tokens, bytes));
     ends[i] = count;
   }
   context.worker.share(count, [&](std::size_t item) {
@@ -85,7 +92,7 @@ void multiply(const StageContext& context, std::span<const Product> products, Af
     const PackedMatrix& matrix = products[i].matrix;
     const std::size_t first = i == 0 ? 0 : ends[i - 1];
     const Range rows = item_range(spread(item - first, ends[i] - first, context.worker.threads()),
-                                  rows_of_item(matrix, context.tokens), matrix.rows);
+                                  rows_of_item(matrix, context.tokens, bytes), matrix.rows);
     product_rows(context, products[i], rows);
     after(rows);
   });
