@@ -342,8 +342,6 @@ inline void whole_tile(const PackedProduct& p, std::size_t index, std::size_t t)
   for (std::size_t i = 0; i < Tokens; ++i) x.row[i] = p.x.row(t + i);
   const Tile* tile = reinterpret_cast<const Tile*>(p.matrix.tile(index));
   for (std::size_t sub = 0; sub < p.matrix.sub_tiles; ++sub) {
-    // The processor looks ahead by itself, but not across the ends of its small pages.
-    if constexpr (Slices == 2 && Tokens == 1) prefetch_bytes(tile + sub + 1, sizeof(Tile));
     add_sub_tile(tile[sub], tile[sub], 0, x, sub * Tile::kColumns, sums);
   }
   for (std::size_t i = 0; i < Tokens; ++i) {
