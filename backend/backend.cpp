@@ -21,7 +21,7 @@ std::unique_ptr<Backend> create_backend(std::string_view name,
                                         std::shared_ptr<const Weights> weights,
                                         const BackendOptions& options) {
   if (name == "auto" || name == "cpu") {
-    // More threads than cores would wait for each other at every barrier.
+    // More threads than cores would only take turns.
     const unsigned cores = usable_cores();
     const unsigned threads = options.threads == 0 ? cores : std::min(options.threads, cores);
     return std::make_unique<CpuBackend>(std::move(weights), threads);
