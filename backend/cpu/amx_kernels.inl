@@ -83,11 +83,12 @@ inline void add_block(const Tile& tile, std::size_t row, const std::uint8_t* lin
       Floats sums = {};
       Floats minimums = {};
       for (std::size_t group = 0; group < kGroups; ++group) {
-        sums += to_floats(products[group][t][slice]) * (scale[group] * x_scale[group]);
-        minimums += minimum[group] * scaled_sum[group];
+        const Floats scaled = scale[group] * x_scale[group];
+        sums = fused(to_floats(products[group][t][slice]), scaled, sums);
+        minimums = fused(minimum[group], fill(scaled_sum[group]), minimums);
       }
-      y[t][slice] += d * sums;
-      y[t][slice] = y[t][slice] - dmin * minimums;
+      y[t][slice] = fused(d, sums, y[t][slice]);
+      y[t][slice] = fused(dmin * -1.0F, minimums, y[t][slice]);
       x_scale += block.x.columns / 32;
       scaled_sum += block.x.columns / 32;
     }

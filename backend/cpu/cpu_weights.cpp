@@ -8,6 +8,8 @@
 #include <sys/mman.h>
 #endif
 
+#include "base/mapped_file.h"
+
 namespace gander {
 
 namespace {
@@ -87,6 +89,9 @@ CpuWeights prepare_weights(std::shared_ptr<const Weights> source, ThreadPool& po
   pool.run([&packing, tiles = packing.tiles()](Worker& worker) {
     worker.share(tiles, [&packing](std::size_t number) { packing.pack(number); });
   });
+  for (const Packing::Job& job : packing.jobs) {
+    MappedFile::release({job.stored->data, job.stored->size()});
+  }
   weights.source = std::move(source);
   return weights;
 }

@@ -61,8 +61,8 @@ inline void float_columns(const PackedProduct& p, std::size_t index) {
       const Floats x = fill(p.values[column]);
       for (std::size_t i = 0; i < Tiles; ++i) {
         const Number<Type>* line = tile[i] + kRowTile * column;
-        sums[i][0] += widen_numbers<Type>(line) * x;
-        sums[i][1] += widen_numbers<Type>(line + 16) * x;
+        sums[i][0] = fused(widen_numbers<Type>(line), x, sums[i][0]);
+        sums[i][1] = fused(widen_numbers<Type>(line + 16), x, sums[i][1]);
       }
     }
   }
@@ -84,8 +84,8 @@ inline void float_tile(const PackedProduct& p, std::size_t index, std::size_t t)
                                widen_numbers<Type>(tile + kRowTile * column + 16)};
     for (std::size_t i = 0; i < Tokens; ++i) {
       const Floats value = fill(x[i * columns + column]);
-      sums[i][0] += weights[0] * value;
-      sums[i][1] += weights[1] * value;
+      sums[i][0] = fused(weights[0], value, sums[i][0]);
+      sums[i][1] = fused(weights[1], value, sums[i][1]);
     }
   }
   for (std::size_t i = 0; i < Tokens; ++i) {
@@ -100,6 +100,10 @@ inline void float_tiles(const PackedProduct& p, std::size_t begin, std::size_t e
     constexpr std::size_t kTiles = kParts == 1 ? 4 : 1;
     std::size_t index = begin;
     for (; index + kTiles <= end; index += kTiles) float_columns<Type, kTiles>(p, index);
+    if (kTiles > 2 && index + 2 <= end) {
+      float_columns<Type, 2>(p, index);
+      index += 2;
+    }
     for (; index < end; ++index) float_columns<Type, 1>(p, index);
     return;
   }

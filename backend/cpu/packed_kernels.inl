@@ -223,7 +223,8 @@ inline void offset_group(const Tile& tile, const Source& source, std::size_t row
   for (std::size_t slice = 0; slice < Slices; ++slice) {
     const Floats d = widen_halves(tile.d + row + 16 * slice);
     for (std::size_t t = 0; t < Tokens; ++t) {
-      y[t][slice] += to_floats(products[t][slice]) * (d * x.row[t].scale[column / 32]);
+      const Floats scale = d * x.row[t].scale[column / 32];
+      y[t][slice] = fused(to_floats(products[t][slice]), scale, y[t][slice]);
     }
   }
 }
@@ -249,8 +250,10 @@ inline void minimum_groups(const Tile& tile, const Source& source, std::size_t r
       const Floats scale = widen(tile.scale[group] + row + 16 * slice);
       const Floats minimum = widen(tile.minimum[group] + row + 16 * slice);
       for (std::size_t t = 0; t < Tokens; ++t) {
-        sums[t][slice] += to_floats(products[t][slice]) * (scale * x.row[t].scale[first / 32]);
-        minimums[t][slice] += minimum * x.row[t].scaled_sum[first / 32];
+        const Floats scaled = scale * x.row[t].scale[first / 32];
+        sums[t][slice] = fused(to_floats(products[t][slice]), scaled, sums[t][slice]);
+        const Floats sum = fill(x.row[t].scaled_sum[first / 32]);
+        minimums[t][slice] = fused(minimum, sum, minimums[t][slice]);
       }
     }
   }
@@ -258,10 +261,8 @@ inline void minimum_groups(const Tile& tile, const Source& source, std::size_t r
     const Floats d = widen_halves(tile.d + row + 16 * slice);
     const Floats dmin = widen_halves(tile.dmin + row + 16 * slice);
     for (std::size_t t = 0; t < Tokens; ++t) {
-      // One product and one sum at a time: a compiler may fuse either product of a difference, and
-      // need not choose the same one for every number of tokens.
-      y[t][slice] += d * sums[t][slice];
-      y[t][slice] = y[t][slice] - dmin * minimums[t][slice];
+      y[t][slice] = fused(d, sums[t][slice], y[t][slice]);
+      y[t][slice] = fused(dmin * -1.0F, minimums[t][slice], y[t][slice]);
     }
   }
 }
@@ -305,18 +306,23 @@ inline void add_sub_tile(const TileQ6_K<Rows>& tile, const Source& source, std::
     for (std::size_t slice = 0; slice < Slices; ++slice) {
       const Floats scale = widen(tile.scale[group] + row + 16 * slice);
       for (std::size_t t = 0; t < Tokens; ++t) {
-        sums[t][slice] += to_floats(products[t][slice]) * (scale * x.row[t].scale[first / 32]);
+        const Floats scaled = scale * x.row[t].scale[first / 32];
+        sums[t][slice] = fused(to_floats(products[t][slice]), scaled, sums[t][slice]);
       }
     }
   }
   for (std::size_t slice = 0; slice < Slices; ++slice) {
     const Floats d = widen_halves(tile.d + row + 16 * slice);
-    for (std::size_t t = 0; t < Tokens; ++t) y[t][slice] += d * sums[t][slice];
+    for (std::size_t t = 0; t < Tokens; ++t) {
+      y[t][slice] = fused(d, sums[t][slice], y[t][slice]);
+    }
   }
 }
 
-// y = epilogue(sum) for the sixteen rows from `row` on, or as many as there are.
-inline void put_slice(const PackedProduct& p, std::size_t t, std::size_t row, const Floats& sum) {
+// One copy, so that its arithmetic is compiled once: y = epilogue(sum) for the sixteen rows from
+// `row` on, or as many as there are.
+[[gnu::noinline]] void put_slice(const PackedProduct& p, std::size_t t, std::size_t row,
+                                 const Floats& sum) {
   if (row >= p.matrix.rows) return;
   float* y = p.y + t * p.y_stride + row;
   const std::size_t count = p.matrix.rows - row;

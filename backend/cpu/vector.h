@@ -4,6 +4,12 @@
 #include <cstring>
 #include <utility>
 
+#if defined(__FMA__) || defined(__AVX512F__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
 // Sixteen floats, whatever the registers at hand hold: one of AVX-512, two of AVX2, four of SSE or
 // NEON. The width is fixed so that every sum has the same order everywhere.
 // Everything has internal linkage: files for different instruction sets include this.
@@ -73,6 +79,22 @@ inline Floats operator*(float a, const Floats& b) {
 }
 inline Floats operator/(float a, const Floats& b) {
   return fill(a) / b;
+}
+
+// a * b + c with one rounding where the processor has it. Compilers fuse a product and a sum in one
+// place and not in another: sums that must have the same bits in two kernels are written with this.
+inline Floats fused(const Floats& a, const Floats& b, const Floats& c) {
+  return each_part([&](std::size_t i) -> Register {
+#if defined(__AVX512F__)
+    return _mm512_fmadd_ps(a.part[i], b.part[i], c.part[i]);
+#elif defined(__FMA__)
+    return _mm256_fmadd_ps(a.part[i], b.part[i], c.part[i]);
+#elif defined(__aarch64__)
+    return vfmaq_f32(c.part[i], a.part[i], b.part[i]);
+#else
+    return a.part[i] * b.part[i] + c.part[i];
+#endif
+  });
 }
 
 inline Floats larger(const Floats& a, float b) {
