@@ -319,10 +319,13 @@ inline void add_sub_tile(const TileQ6_K<Rows>& tile, const Source& source, std::
   }
 }
 
-// One copy, so that its arithmetic is compiled once: y = epilogue(sum) for the sixteen rows from
-// `row` on, or as many as there are.
-[[gnu::noinline]] void put_slice(const PackedProduct& p, std::size_t t, std::size_t row,
-                                 const Floats& sum) {
+// One copy, so that compilers fuse its products and sums in one way.
+[[gnu::noinline]] Floats activate_once(const Floats& y, Epilogue epilogue) {
+  return activate(y, epilogue);
+}
+
+// y = epilogue(sum) for the sixteen rows from `row` on, or as many as there are.
+inline void put_slice(const PackedProduct& p, std::size_t t, std::size_t row, const Floats& sum) {
   if (row >= p.matrix.rows) return;
   float* y = p.y + t * p.y_stride + row;
   const std::size_t count = p.matrix.rows - row;
@@ -330,8 +333,10 @@ inline void add_sub_tile(const TileQ6_K<Rows>& tile, const Source& source, std::
   Floats value = sum;
   if (p.epilogue == Epilogue::Add) {
     value = (whole ? load(y) : load_part(y, count)) + sum;
-  } else {
-    value = activate(sum, p.epilogue);
+  } else if (p.epilogue == Epilogue::SquaredRelu) {
+    value = activate(sum, Epilogue::SquaredRelu);  // no sum in it
+  } else if (p.epilogue != Epilogue::Store) {
+    value = activate_once(sum, p.epilogue);
   }
   if (whole) {
     store(y, value);
