@@ -181,13 +181,14 @@ INSTANTIATE_TEST_SUITE_P(AllTypes, CpuPacked,
 // Every bit pattern of the weights, extremes of the activations: no product may overflow.
 TEST_P(CpuPacked, NothingSaturates) {
   const auto [type, tile_rows] = GetParam();
-  if (type == DataType::Q4_K || type == DataType::Q5_K) return;  // their levels cancel to noise
+  // What Q4_K and Q5_K subtract leaves a tenth or less of the sums.
+  const double tolerance = type == DataType::Q4_K || type == DataType::Q5_K ? 1e-4 : 3e-6;
   Example matrix = example(type, 32, 256, tile_rows);
   std::mt19937 random(9);
   const std::size_t block = info(type).block_bytes;
   for (std::size_t i = 0; i < matrix.bytes.size(); ++i) {
     const std::size_t at = i % block;
-    const bool scale = type == DataType::Q6_K ? at >= 208 : at < 2;
+    const bool scale = type == DataType::Q6_K ? at >= 208 : at < (block > 100 ? 4 : 2);
     if (!scale) matrix.bytes[i] = random() % 3 == 0 ? std::byte{0x80} : std::byte{0xff};
   }
   matrix.pack();
@@ -206,7 +207,8 @@ TEST_P(CpuPacked, NothingSaturates) {
         dequantize(type, matrix.stored.row(i), row);
         for (const float weight : row) expected[i] += static_cast<double>(weight) * sign;
       }
-      EXPECT_LT((relative_error<float, double>(y, expected)), 3e-6) << (*kernels)->instruction_set;
+      EXPECT_LT((relative_error<float, double>(y, expected)), tolerance)
+          << (*kernels)->instruction_set;
     }
   }
 }

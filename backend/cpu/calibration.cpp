@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "backend/cpu/stages.h"
-#include "base/mapped_file.h"
 #include "model/weight_names.h"
 
 namespace gander {
@@ -79,15 +78,6 @@ std::shared_ptr<const Weights> only_layer(const Weights& weights, std::uint32_t 
   return one;
 }
 
-void release_layer(const LayerWeights& layer) {
-  for (const Matrix* matrix :
-       {&layer.att.receptance, &layer.att.key, &layer.att.value, &layer.att.output, &layer.att.w1,
-        &layer.att.w2, &layer.att.a1, &layer.att.a2, &layer.att.v1, &layer.att.v2, &layer.att.g1,
-        &layer.att.g2, &layer.ffn.key, &layer.ffn.value}) {
-    MappedFile::release({matrix->data, matrix->size()});
-  }
-}
-
 class Calibration {
  public:
   Calibration(std::shared_ptr<const Weights> weights, std::span<const TokenId> tokens,
@@ -155,7 +145,6 @@ bool Calibration::run_layer(std::uint32_t layer) {
       }
     }
   }
-  release_layer(weights_->layers[layer]);
   return true;
 }
 

@@ -40,7 +40,7 @@ struct Packing {
   void add(const Matrix& stored, PackedMatrix& packed, std::size_t tile_rows = kRowTile) {
     if (stored.rows == 0) return;
     packed = describe_packed(stored, tile_rows);
-    size += (packed.size() + 63) / 64 * 64;
+    size += packed.size();
     jobs.push_back({&stored, &packed, tiles() + packed.tiles});
   }
 
@@ -83,7 +83,7 @@ CpuWeights prepare_weights(std::shared_ptr<const Weights> source, ThreadPool& po
   std::byte* next = weights.memory.get();
   for (const Packing::Job& job : packing.jobs) {
     job.packed->data = next;
-    next += (job.packed->size() + 63) / 64 * 64;
+    next += job.packed->size();
     weights.any_quantized |= is_quantized(job.packed->type);
   }
   pool.run([&packing, tiles = packing.tiles()](Worker& worker) {

@@ -12,8 +12,8 @@
 #endif
 
 // Sixty-four unsigned bytes, and sixteen 32-bit sums of products of four of them: the integer dot
-// product at the heart of quantised weights. Lane i holds row i of a tile and four columns of it;
-// the activations' four bytes are the same for all lanes. Sums of integers are exact, so every
+// product at the heart of quantised weights. A lane holds four weights of a line (packed.h); the
+// activations' four bytes are the same for all lanes. Sums of integers are exact, so every
 // instruction set gives the same result.
 //   add_products       for weights of up to six bits, add_wide_products for all eight
 //   shift<N>           left by N bits, right for negative N; shift_right by a number that is no

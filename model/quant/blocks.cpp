@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "base/half.h"
-#include "model/quant/decode.h"
 #include "model/quant/layout.h"
 
 namespace gander {
@@ -116,10 +115,6 @@ void encode_16_bit(std::span<const float> values, std::span<std::byte> out, Conv
 }
 
 }  // namespace
-
-void dequantize(DataType type, const std::byte* data, std::span<float> out) {
-  decode(type, data, out.data(), out.size());
-}
 
 void quantize(DataType type, std::span<const float> values, std::span<std::byte> out) {
   switch (type) {

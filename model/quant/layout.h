@@ -5,7 +5,7 @@
 #include "model/quant/blocks.h"
 
 // From the numbers of a block (levels, scales) to the bits of its format: what encoders share.
-// The decoders in decode.h read the same layouts.
+// The decoders in decode.cpp read the same layouts.
 namespace gander {
 
 /// The inverse of scale_and_minimum: eight pairs below 64 into 12 bytes.

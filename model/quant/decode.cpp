@@ -1,44 +1,28 @@
-#pragma once
-
 #include <cstring>
-
-#ifdef __F16C__
-#include <immintrin.h>
-#endif
 
 #include "base/half.h"
 #include "model/quant/blocks.h"
 
-// One block of each format to floats. The loops are written so that compilers vectorise them; the
-// CPU backend compiles them once per instruction set, which is why everything here has internal
-// linkage: one definition must never stand in for another.
 namespace gander {
+
 namespace {
 
-inline float to_float(std::uint16_t half) {
-#ifdef __F16C__
-  return _cvtsh_ss(half);
-#else
-  return half_to_float(half);
-#endif
-}
-
-inline void decode_block(const BlockQ4_0& block, float* out) {
-  const float d = to_float(block.d);
+void decode_block(const BlockQ4_0& block, float* out) {
+  const float d = half_to_float(block.d);
   for (int j = 0; j < 16; ++j) {
     out[j] = d * static_cast<float>((block.nibbles[j] & 15) - 8);
     out[j + 16] = d * static_cast<float>((block.nibbles[j] >> 4) - 8);
   }
 }
 
-inline void decode_block(const BlockQ8_0& block, float* out) {
-  const float d = to_float(block.d);
+void decode_block(const BlockQ8_0& block, float* out) {
+  const float d = half_to_float(block.d);
   for (int j = 0; j < 32; ++j) out[j] = d * static_cast<float>(block.q[j]);
 }
 
-inline void decode_block(const BlockQ4_K& block, float* out) {
-  const float d = to_float(block.d);
-  const float dmin = to_float(block.dmin);
+void decode_block(const BlockQ4_K& block, float* out) {
+  const float d = half_to_float(block.d);
+  const float dmin = half_to_float(block.dmin);
   for (int pair = 0; pair < 4; ++pair) {
     const ScaleAndMinimum low = scale_and_minimum(block.scales, 2 * pair);
     const ScaleAndMinimum high = scale_and_minimum(block.scales, 2 * pair + 1);
@@ -55,9 +39,9 @@ inline void decode_block(const BlockQ4_K& block, float* out) {
   }
 }
 
-inline void decode_block(const BlockQ5_K& block, float* out) {
-  const float d = to_float(block.d);
-  const float dmin = to_float(block.dmin);
+void decode_block(const BlockQ5_K& block, float* out) {
+  const float d = half_to_float(block.d);
+  const float dmin = half_to_float(block.dmin);
   for (int group = 0; group < 8; ++group) {
     const ScaleAndMinimum pair = scale_and_minimum(block.scales, group);
     const float scale = d * static_cast<float>(pair.scale);
@@ -71,8 +55,8 @@ inline void decode_block(const BlockQ5_K& block, float* out) {
   }
 }
 
-inline void decode_block(const BlockQ6_K& block, float* out) {
-  const float d = to_float(block.d);
+void decode_block(const BlockQ6_K& block, float* out) {
+  const float d = half_to_float(block.d);
   for (int half = 0; half < 2; ++half) {
     const std::uint8_t* low = block.low + 64 * half;
     const std::uint8_t* high = block.high + 32 * half;
@@ -96,14 +80,13 @@ inline void decode_block(const BlockQ6_K& block, float* out) {
 
 // `count` weights, a multiple of `weights`, the size of a Block; `data` may be unaligned.
 template <typename Block>
-inline void decode_blocks(const std::byte* data, float* out, std::size_t count,
-                          std::size_t weights) {
+void decode_blocks(const std::byte* data, float* out, std::size_t count, std::size_t weights) {
   const Block* block = reinterpret_cast<const Block*>(data);
   for (std::size_t done = 0; done < count; done += weights) decode_block(*block++, out + done);
 }
 
 template <typename Convert>
-inline void decode_16_bit(const std::byte* data, float* out, std::size_t count, Convert convert) {
+void decode_16_bit(const std::byte* data, float* out, std::size_t count, Convert convert) {
   for (std::size_t i = 0; i < count; ++i) {
     std::uint16_t bits;
     std::memcpy(&bits, data + 2 * i, 2);
@@ -111,26 +94,18 @@ inline void decode_16_bit(const std::byte* data, float* out, std::size_t count, 
   }
 }
 
-inline void decode_halves(const std::byte* data, float* out, std::size_t count) {
-  std::size_t i = 0;
-#ifdef __F16C__
-  for (; i + 8 <= count; i += 8) {
-    const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(data + 2 * i));
-    _mm256_storeu_ps(out + i, _mm256_cvtph_ps(halves));
-  }
-#endif
-  decode_16_bit(data + 2 * i, out + i, count - i, to_float);
-}
+}  // namespace
 
-// dequantize() on raw pointers.
-inline void decode(DataType type, const std::byte* data, float* out, std::size_t count) {
-  if (count == 0) return;  // then pointers may be null
+void dequantize(DataType type, const std::byte* data, std::span<float> values) {
+  if (values.empty()) return;  // then pointers may be null
+  float* out = values.data();
+  const std::size_t count = values.size();
   switch (type) {
     case DataType::F32:
       std::memcpy(out, data, 4 * count);
       break;
     case DataType::F16:
-      decode_halves(data, out, count);
+      decode_16_bit(data, out, count, [](std::uint16_t b) { return half_to_float(b); });
       break;
     case DataType::BF16:
       decode_16_bit(data, out, count, [](std::uint16_t b) { return bfloat16_to_float(b); });
@@ -153,5 +128,4 @@ inline void decode(DataType type, const std::byte* data, float* out, std::size_t
   }
 }
 
-}  // namespace
 }  // namespace gander
