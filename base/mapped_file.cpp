@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -44,6 +45,16 @@ class Mappings {
                 MADV_DONTNEED);
     }
   }
+  std::span<const std::byte> around(const std::byte* address) {
+    const std::lock_guard lock(mutex_);
+    const std::less_equal<> before;
+    for (const std::span<const std::byte> mapped : all_) {
+      if (before(mapped.data(), address) && !before(mapped.data() + mapped.size(), address)) {
+        return mapped;
+      }
+    }
+    return {};
+  }
 
  private:
   std::mutex mutex_;
@@ -74,7 +85,7 @@ MappedFile::MappedFile(const std::string& path) {
                                    : "not a regular file");
   }
   size_ = static_cast<std::size_t>(status.st_size);
-  void* mapping = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor, 0);
+  void* mapping = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, descriptor, 0);
   const int reason = errno;
   ::close(descriptor);
   if (mapping == MAP_FAILED) fail("cannot map {}: {}", path, std::strerror(reason));
@@ -99,6 +110,10 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 void MappedFile::release(std::span<const std::byte> bytes) {
   mappings().release(bytes);
+}
+
+std::span<const std::byte> MappedFile::around(const std::byte* address) {
+  return mappings().around(address);
 }
 
 }  // namespace gander

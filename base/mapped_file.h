@@ -25,6 +25,10 @@ class MappedFile {
   /// elsewhere are left alone. They are read from the file again when they are touched.
   static void release(std::span<const std::byte> bytes);
 
+  /// The mapped file that `address` lies in, from its first byte to its last; empty when it lies in
+  /// none. A mapping begins at a page, and the rest of its last page can be read.
+  static std::span<const std::byte> around(const std::byte* address);
+
  private:
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;

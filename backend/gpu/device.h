@@ -50,8 +50,8 @@ struct Dispatch {
   std::vector<std::byte> parameters;
   std::array<std::uint32_t, 2> groups = {1, 1};  ///< thread groups, x and y
   std::uint32_t threads = 32;                    ///< of a group; a multiple of 32
-  std::uint32_t group_memory = 0;  ///< bytes at [[threadgroup(0)]], a multiple of 16
-  bool barrier = true;             ///< waits for everything recorded before; else may overlap it
+  std::uint32_t group_memory = 0;                ///< bytes at [[threadgroup(0)]], a multiple of 16
+  bool barrier = true;  ///< waits for everything recorded before; else may overlap it
 
   std::uint64_t bytes_read() const;
   std::uint64_t bytes_written() const;
@@ -112,7 +112,8 @@ class Device {
   /// Queues the dispatches as one command buffer; it runs after those queued before. Returns its
   /// number, 1, 2, ... Does not wait. `dispatches` must stay as they are until it has run.
   virtual std::uint64_t submit(std::span<const Dispatch> dispatches) = 0;
-  /// Returns when submission `number`, and so all before it, has run.
+  /// Returns when submission `number`, and so all before it, has run; at once when one as late was
+  /// waited for before, and for 0. Only the others count as waits.
   virtual void wait(std::uint64_t number) = 0;
 
   const DeviceCounters& counters() const { return counters_; }

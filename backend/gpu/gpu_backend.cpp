@@ -1,0 +1,130 @@
+#include "backend/gpu/gpu_backend.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+#include <utility>
+
+#include "base/error.h"
+#include "base/memory.h"
+
+namespace gander::gpu {
+
+namespace {
+
+// Allocates nothing: counts what would be.
+class CountingDevice final : public Device {
+ public:
+  explicit CountingDevice(const DeviceInfo& info) : info_(info) {}
+  const DeviceInfo& info() const override { return info_; }
+  std::uint32_t allocate(std::uint64_t bytes, std::string_view /*label*/) override {
+    bytes_ += bytes;
+    return 0;
+  }
+  std::uint32_t wrap(std::span<const std::byte> /*pages*/, std::string_view /*label*/) override {
+    return 0;
+  }
+  void write(const View& /*view*/, std::span<const std::byte> /*bytes*/) override {}
+  void read(const View& /*view*/, std::span<std::byte> /*bytes*/) const override {}
+  std::uint64_t allocated_bytes() const override { return bytes_; }
+  PipelineInfo pipeline(std::string_view /*function*/,
+                        std::span<const FunctionConstant> /*constants*/) override {
+    return {};
+  }
+  std::uint64_t submit(std::span<const Dispatch> /*dispatches*/) override { return 0; }
+  void wait(std::uint64_t /*number*/) override {}
+
+ private:
+  DeviceInfo info_;
+  std::uint64_t bytes_ = 0;
+};
+
+}  // namespace
+
+MemoryPlan plan_memory(const Weights& weights, const LaunchShapes& shapes, const DeviceInfo& info) {
+  MemoryPlan plan;
+  plan.weights = plan_weights(weights, info);
+  CountingDevice state(info);
+  make_state_buffers(weights.config, state);
+  plan.state_bytes = state.allocated_bytes();
+  CountingDevice activations(info);
+  make_layer_buffers(weights.config, shapes.value_slices,
+                     groups_for(weights.config.vocab_size, shapes.head), activations);
+  plan.activation_bytes = activations.allocated_bytes();
+  return plan;
+}
+
+void check_memory(const MemoryPlan& plan, const DeviceInfo& info) {
+  if (info.working_set_bytes == 0 || plan.total() <= info.working_set_bytes) return;
+  fail(
+      "{} can keep {} resident, and this model needs {} (weights {}, state {}, activations {}): "
+      "take a smaller or more strongly quantised model, or --backend cpu",
+      info.name, bytes_text(info.working_set_bytes), bytes_text(plan.total()),
+      bytes_text(plan.weights.total()), bytes_text(plan.state_bytes),
+      bytes_text(plan.activation_bytes));
+}
+
+GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<Device> device,
+                       const GpuOptions& options)
+    : weights_(std::move(weights)),
+      device_(std::move(device)),
+      shapes_(options.shapes != nullptr ? *options.shapes
+                                        : default_shapes(weights_->config, device_->info())),
+      sync_(options.sync) {
+  const Config& config = weights_->config;
+  plan_ = plan_memory(*weights_, shapes_, device_->info());
+  check_memory(plan_, device_->info());
+  memory_.weights = place_weights(*weights_, plan_.weights, *device_);
+  memory_.buffers = make_layer_buffers(config, shapes_.value_slices,
+                                       groups_for(config.vocab_size, shapes_.head), *device_);
+  memory_.state = make_state_buffers(config, *device_);
+  tokens_ = {device_->allocate(kPlaces * sizeof(TokenId), "tokens"), 0, kPlaces * sizeof(TokenId)};
+
+  const Recorder recorder(*device_, config);
+  const LayerDispatcher dispatcher(recorder, memory_, shapes_);
+  for (std::uint32_t place = 0; place < kPlaces; ++place) {
+    const View token = tokens_.part(place * sizeof(TokenId), sizeof(TokenId));
+    programs_[place] = record_token(dispatcher, config, token);
+  }
+  upload_weights(*weights_, memory_.weights, *device_, options.progress);
+}
+
+std::string GpuBackend::description() const {
+  return device_->info().name;
+}
+
+void GpuBackend::forward(std::span<const TokenId> tokens, Logits which, std::span<float> logits) {
+  const std::size_t vocabulary = config().vocab_size;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const bool wanted = which == Logits::All || (which == Logits::Last && i + 1 == tokens.size());
+    // A half of the places is free once the tokens that were there have been read.
+    if (next_ % kAhead == 0) device_->wait(in_flight_[next_ / kAhead]);
+    device_->write(tokens_.part(next_ * sizeof(TokenId), sizeof(TokenId)),
+                   std::as_bytes(tokens.subspan(i, 1)));
+    std::span<const Dispatch> program = programs_[next_].dispatches;
+    if (!wanted) program = program.first(program.size() - 1);  // the head comes last
+    last_ = run(*device_, program, sync_);
+    in_flight_[next_ / kAhead] = last_;
+    next_ = (next_ + 1) % kPlaces;
+    if (!wanted) continue;
+    finish();
+    device_->read(memory_.buffers.logits, std::as_writable_bytes(logits.first(vocabulary)));
+    logits = logits.subspan(vocabulary);
+  }
+}
+
+void GpuBackend::read_state(State& state) const {
+  finish();
+  device_->read(memory_.state.all, std::as_writable_bytes(state.values()));
+}
+
+void GpuBackend::write_state(const State& state) {
+  finish();
+  device_->write(memory_.state.all, std::as_bytes(state.values()));
+}
+
+void GpuBackend::reset() {
+  write_state(State(config()));
+}
+
+}  // namespace gander::gpu

@@ -1,0 +1,78 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+#include "backend/gpu/layer_dispatcher.h"
+#include "backend/gpu/program.h"
+
+namespace gander::gpu {
+
+struct GpuOptions {
+  SyncMode sync = SyncMode::Async;
+  bool unfused = false;                  ///< the plan's small kernels instead of the five stages
+  const LaunchShapes* shapes = nullptr;  ///< null: default_shapes
+  Progress progress = nullptr;           ///< of loading
+};
+
+/// Bytes a model takes on a device, known before anything is loaded.
+struct MemoryPlan {
+  WeightPlan weights;
+  std::uint64_t state_bytes = 0, activation_bytes = 0;
+
+  std::uint64_t total() const { return weights.total() + state_bytes + activation_bytes; }
+};
+MemoryPlan plan_memory(const Weights& weights, const LaunchShapes& shapes, const DeviceInfo& info);
+
+/// Throws Error when the plan exceeds what may be resident on the device.
+void check_memory(const MemoryPlan& plan, const DeviceInfo& info);
+
+/// Runs a model on a Device: a token is a program, recorded here once and submitted for each token.
+/// Prompts run token by token, so any split leaves the same bits. forward() throws Error when the
+/// device fails; what the sequence's state is then is unknown.
+class GpuBackend final : public Backend {
+ public:
+  /// Tokens of a prompt between two waits; as many again are queued meanwhile.
+  static constexpr std::uint32_t kAhead = 8;
+
+  GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<Device> device,
+             const GpuOptions& options = {});
+
+  const Config& config() const override { return weights_->config; }
+  std::string description() const override;
+  void forward(std::span<const TokenId> tokens, Logits which, std::span<float> logits) override;
+  void read_state(State& state) const override;
+  void write_state(const State& state) override;
+  void reset() override;
+
+  Device& device() { return *device_; }
+  const ModelMemory& memory() const { return memory_; }
+  const LaunchShapes& shapes() const { return shapes_; }
+  const MemoryPlan& plan() const { return plan_; }
+  const Program& token_program() const { return programs_[0]; }
+
+ private:
+  void finish() const { device_->wait(last_); }
+
+  std::shared_ptr<const Weights> weights_;
+  std::unique_ptr<Device> device_;
+  LaunchShapes shapes_;
+  SyncMode sync_;
+  MemoryPlan plan_;
+  ModelMemory memory_;
+  static constexpr std::uint32_t kPlaces = 2 * kAhead;
+  View tokens_;  // uint [kPlaces]: what the queued tokens are
+  // The same program for each place in tokens_.
+  std::array<Program, kPlaces> programs_;
+  std::array<std::uint64_t, 2> in_flight_ = {};  // last submission that reads each half of tokens_
+  std::uint32_t next_ = 0;                       // place of the next token
+  std::uint64_t last_ = 0;                       // number of the last submission
+};
+
+}  // namespace gander::gpu

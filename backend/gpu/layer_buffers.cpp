@@ -1,0 +1,45 @@
+#include "backend/gpu/layer_buffers.h"
+
+#include "backend/gpu/buffer_pool.h"
+
+namespace gander::gpu {
+
+LayerBuffers make_layer_buffers(const Config& config, std::uint32_t value_slices,
+                                std::uint32_t head_groups, Device& device) {
+  const auto floats = [](std::uint64_t count) { return count * sizeof(float); };
+  const std::uint64_t width = config.width;
+  const std::uint64_t tiles = value_tiles(config);
+  LayerBuffers buffers;
+  BufferPool pool;
+  pool.add(buffers.token, sizeof(std::uint32_t));
+  pool.add(buffers.x, floats(width));
+  pool.add(buffers.normalized, floats(width));
+  pool.add(buffers.projected, floats(3 * width));
+  pool.add(buffers.low_rank,
+           floats(std::uint64_t{config.rank_w} + config.rank_a + config.rank_v + config.rank_g));
+  pool.add(buffers.v_first, floats(width));
+  pool.add(buffers.gated, floats(width));
+  pool.add(buffers.hidden, floats(config.ffn_width));
+  pool.add(buffers.slices, floats(value_slices * tiles * kValueTile));
+  pool.add(buffers.counters, tiles * sizeof(std::uint32_t));
+  pool.add(buffers.logits, floats(config.vocab_size));
+  pool.add(buffers.maxima, std::uint64_t{head_groups} * 2 * sizeof(std::uint32_t));
+  pool.allocate(device, "activations");
+  return buffers;
+}
+
+StateBuffers make_state_buffers(const Config& config, Device& device) {
+  const std::uint64_t shift = config.width * sizeof(float);
+  const std::uint64_t matrix = shift * config.head_size;
+  const std::uint64_t layer = 2 * shift + matrix;
+  StateBuffers state;
+  state.all = {device.allocate(layer * config.layers, "state"), 0, layer * config.layers};
+  for (std::uint32_t i = 0; i < config.layers; ++i) {
+    state.att_shift.push_back(state.all.part(i * layer, shift));
+    state.matrix.push_back(state.all.part(i * layer + shift, matrix));
+    state.ffn_shift.push_back(state.all.part(i * layer + shift + matrix, shift));
+  }
+  return state;
+}
+
+}  // namespace gander::gpu

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "backend/gpu/device.h"
+#include "model/config.h"
+
+namespace gander::gpu {
+
+/// Activations of one token, allocated once and shared by all layers. Floats unless said.
+struct LayerBuffers {
+  View token;       ///< uint: what embed reads
+  View x;           ///< [C] the residual stream
+  View normalized;  ///< [C] after ln1 or ln2: the next shift state
+  View projected;   ///< [3][C] r, k, v
+  View low_rank;    ///< [rank w + a + v + g]
+  View v_first;     ///< [C] layer 0's v
+  View gated;       ///< [C] y ∘ g
+  View hidden;      ///< [F] after relu²
+  View slices;      ///< [value_slices][C rounded up to 256]: partial sums of stage E
+  View counters;    ///< uint [tiles]: slices of a tile that are there, zero between dispatches
+  View logits;      ///< [V]
+  View maxima;      ///< uint2 [head_groups]: the largest logit of each group of the head
+};
+
+/// The state of the sequence in the order of gander::State: layer after layer, att_shift [C],
+/// S [H][N][N], ffn_shift [C].
+struct StateBuffers {
+  View all;
+  std::vector<View> att_shift, matrix, ffn_shift;  ///< [layer]
+};
+
+/// Channels of a tile of stage E: 32 lanes of 8.
+inline constexpr std::uint32_t kValueTile = 256;
+
+inline std::uint32_t value_tiles(const Config& config) {
+  return (config.width + kValueTile - 1) / kValueTile;
+}
+
+/// `value_slices` and `head_groups` are those of the launch shapes.
+LayerBuffers make_layer_buffers(const Config& config, std::uint32_t value_slices,
+                                std::uint32_t head_groups, Device& device);
+StateBuffers make_state_buffers(const Config& config, Device& device);
+
+}  // namespace gander::gpu
