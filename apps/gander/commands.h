@@ -14,6 +14,7 @@ void add_bench_command(CLI::App& program, Action& action);
 void add_logits_command(CLI::App& program, Action& action);
 void add_tokenize_command(CLI::App& program, Action& action);
 void add_inspect_command(CLI::App& program, Action& action);
+void add_program_command(CLI::App& program, Action& action);
 void add_quantize_command(CLI::App& program, Action& action);
 void add_completion_command(CLI::App& program, Action& action);
 

@@ -32,6 +32,7 @@ int run_program(int argc, char** argv) {
   add_logits_command(program, action);
   add_tokenize_command(program, action);
   add_inspect_command(program, action);
+  add_program_command(program, action);
   add_quantize_command(program, action);
   add_completion_command(program, action);
   for (CLI::App* command : program.get_subcommands({})) command->group("Commands");

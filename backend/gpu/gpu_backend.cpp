@@ -5,49 +5,19 @@
 #include <cstring>
 #include <utility>
 
+#include "backend/gpu/recording_device.h"
 #include "base/error.h"
 #include "base/memory.h"
 
 namespace gander::gpu {
 
-namespace {
-
-// Allocates nothing: counts what would be.
-class CountingDevice final : public Device {
- public:
-  explicit CountingDevice(const DeviceInfo& info) : info_(info) {}
-  const DeviceInfo& info() const override { return info_; }
-  std::uint32_t allocate(std::uint64_t bytes, std::string_view /*label*/) override {
-    bytes_ += bytes;
-    return 0;
-  }
-  std::uint32_t wrap(std::span<const std::byte> /*pages*/, std::string_view /*label*/) override {
-    return 0;
-  }
-  void write(const View& /*view*/, std::span<const std::byte> /*bytes*/) override {}
-  void read(const View& /*view*/, std::span<std::byte> /*bytes*/) const override {}
-  std::uint64_t allocated_bytes() const override { return bytes_; }
-  PipelineInfo pipeline(std::string_view /*function*/,
-                        std::span<const FunctionConstant> /*constants*/) override {
-    return {};
-  }
-  std::uint64_t submit(std::span<const Dispatch> /*dispatches*/) override { return 0; }
-  void wait(std::uint64_t /*number*/) override {}
-
- private:
-  DeviceInfo info_;
-  std::uint64_t bytes_ = 0;
-};
-
-}  // namespace
-
 MemoryPlan plan_memory(const Weights& weights, const LaunchShapes& shapes, const DeviceInfo& info) {
   MemoryPlan plan;
   plan.weights = plan_weights(weights, info);
-  CountingDevice state(info);
+  RecordingDevice state(info);
   make_state_buffers(weights.config, state);
   plan.state_bytes = state.allocated_bytes();
-  CountingDevice activations(info);
+  RecordingDevice activations(info);
   make_layer_buffers(weights.config, shapes.value_slices,
                      groups_for(weights.config.vocab_size, shapes.head), activations);
   plan.activation_bytes = activations.allocated_bytes();
@@ -64,6 +34,15 @@ void check_memory(const MemoryPlan& plan, const DeviceInfo& info) {
       bytes_text(plan.activation_bytes));
 }
 
+ModelMemory place_model(const Weights& weights, const WeightPlan& plan, const LaunchShapes& shapes,
+                        Device& device) {
+  const Config& config = weights.config;
+  return {place_weights(weights, plan, device),
+          make_layer_buffers(config, shapes.value_slices,
+                             groups_for(config.vocab_size, shapes.head), device),
+          make_state_buffers(config, device)};
+}
+
 GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<Device> device,
                        const GpuOptions& options)
     : weights_(std::move(weights)),
@@ -74,17 +53,12 @@ GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<D
   const Config& config = weights_->config;
   plan_ = plan_memory(*weights_, shapes_, device_->info());
   check_memory(plan_, device_->info());
-  memory_.weights = place_weights(*weights_, plan_.weights, *device_);
-  memory_.buffers = make_layer_buffers(config, shapes_.value_slices,
-                                       groups_for(config.vocab_size, shapes_.head), *device_);
-  memory_.state = make_state_buffers(config, *device_);
+  memory_ = place_model(*weights_, plan_.weights, shapes_, *device_);
   tokens_ = {device_->allocate(kPlaces * sizeof(TokenId), "tokens"), 0, kPlaces * sizeof(TokenId)};
 
-  const Recorder recorder(*device_, config);
-  const LayerDispatcher dispatcher(recorder, memory_, shapes_);
   for (std::uint32_t place = 0; place < kPlaces; ++place) {
     const View token = tokens_.part(place * sizeof(TokenId), sizeof(TokenId));
-    programs_[place] = record_token(dispatcher, config, token);
+    programs_[place] = record_token(config, memory_, shapes_, *device_, token);
   }
   upload_weights(*weights_, memory_.weights, *device_, options.progress);
 }

@@ -33,6 +33,10 @@ MemoryPlan plan_memory(const Weights& weights, const LaunchShapes& shapes, const
 /// Throws Error when the plan exceeds what may be resident on the device.
 void check_memory(const MemoryPlan& plan, const DeviceInfo& info);
 
+/// Wraps and allocates everything a token program of the model is recorded over.
+ModelMemory place_model(const Weights& weights, const WeightPlan& plan, const LaunchShapes& shapes,
+                        Device& device);
+
 /// Runs a model on a Device: a token is a program, recorded here once and submitted for each token.
 /// Prompts run token by token, so any split leaves the same bits. forward() throws Error when the
 /// device fails; what the sequence's state is then is unknown.

@@ -128,7 +128,10 @@ void LayerDispatcher::head(Program& program) const {
        GANDER_HEAD_SCRATCH(config().width) * kFloat});
 }
 
-Program record_token(const LayerDispatcher& dispatcher, const Config& config, const View& token) {
+Program record_token(const Config& config, const ModelMemory& memory, const LaunchShapes& shapes,
+                     Device& device, const View& token) {
+  const Recorder recorder(device, config);
+  const LayerDispatcher dispatcher(recorder, memory, shapes);
   Program program;
   dispatcher.embed(program, token);
   for (std::uint32_t layer = 0; layer < config.layers; ++layer) {

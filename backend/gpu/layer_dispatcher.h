@@ -43,7 +43,9 @@ class LayerDispatcher {
   const LaunchShapes& shapes_;
 };
 
-/// embed, all layers, head. Everything before the last dispatch computes the state alone.
-Program record_token(const LayerDispatcher& dispatcher, const Config& config, const View& token);
+/// embed from the token in `token`, all layers, head. Everything before the last dispatch computes
+/// the state alone.
+Program record_token(const Config& config, const ModelMemory& memory, const LaunchShapes& shapes,
+                     Device& device, const View& token);
 
 }  // namespace gander::gpu
