@@ -8,25 +8,64 @@
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/thread_pool.h"
+#include "backend/gpu/open_device.h"
 #include "backend/reference/reference_backend.h"
+#include "backend/self_test.h"
 #include "base/error.h"
 
 namespace gander {
 
+namespace {
+
+std::unique_ptr<Backend> create_cpu_backend(std::shared_ptr<const Weights> weights,
+                                            const BackendOptions& options) {
+  // More threads than cores would only take turns.
+  const unsigned cores = usable_cores();
+  const unsigned threads = options.threads == 0 ? cores : std::min(options.threads, cores);
+  return std::make_unique<CpuBackend>(std::move(weights), threads);
+}
+
+// A GPU that is not there, that cannot hold the model or that computes it wrongly is not used, and
+// the reason is told.
+std::unique_ptr<Backend> create_best_backend(std::shared_ptr<const Weights> weights,
+                                             const BackendOptions& options) {
+  const std::string_view name = gpu_backend_names().front();
+  if (name != "emulated") {
+    std::string reason;
+    try {
+      const SelfTest test = self_test(*weights, [&](std::shared_ptr<const Weights> part) {
+        return create_gpu_backend(name, std::move(part), options);
+      });
+      if (test.passed()) return create_gpu_backend(name, weights, options);
+      reason = fmt::format("it failed its self-test: logits are off by {:.1e}, the state by {:.1e}",
+                           test.logits_error, test.state_error);
+    } catch (const Error& error) {
+      reason = error.what();
+    }
+    if (options.warn) options.warn(fmt::format("{} is not used: {}", name, reason));
+  }
+  return create_cpu_backend(std::move(weights), options);
+}
+
+}  // namespace
+
 std::vector<std::string_view> backend_names() {
-  return {"auto", "cpu", "reference"};
+  std::vector<std::string_view> names = {"auto"};
+  for (const std::string_view name : gpu_backend_names()) names.push_back(name);
+  names.insert(names.end() - 1, "cpu");  // the emulation is for tests
+  names.emplace_back("reference");
+  return names;
 }
 
 std::unique_ptr<Backend> create_backend(std::string_view name,
                                         std::shared_ptr<const Weights> weights,
                                         const BackendOptions& options) {
-  if (name == "auto" || name == "cpu") {
-    // More threads than cores would only take turns.
-    const unsigned cores = usable_cores();
-    const unsigned threads = options.threads == 0 ? cores : std::min(options.threads, cores);
-    return std::make_unique<CpuBackend>(std::move(weights), threads);
-  }
+  if (name == "auto") return create_best_backend(std::move(weights), options);
+  if (name == "cpu") return create_cpu_backend(std::move(weights), options);
   if (name == "reference") return std::make_unique<ReferenceBackend>(std::move(weights));
+  if (name == "metal" || name == "cuda" || name == "emulated") {
+    return create_gpu_backend(name, std::move(weights), options);
+  }
   fail("there is no backend called {}; choose one of {}", name, fmt::join(backend_names(), ", "));
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -38,14 +39,23 @@ class Backend {
 };
 
 struct BackendOptions {
-  unsigned threads = 0;  ///< 0: one per core this process may use
+  unsigned threads = 0;        ///< of the CPU; 0: one per core this process may use
+  std::string device = {};     ///< which GPU, by its name or number; empty: the first that serves
+  std::string capture = {};    ///< Metal: records GPU work into this .gputrace
+  std::string sync = "async";  ///< how often a GPU is waited for: op, layer, token, or async
+  bool unfused = false;        ///< a GPU runs the small kernels that check the fused stages
+  /// Gets bytes of weights done and in all while a GPU is filled; may be null.
+  std::function<void(std::uint64_t done, std::uint64_t all)> progress = nullptr;
+  /// Gets a line when something asked for is not to be had and something else is done; may be null.
+  std::function<void(std::string_view)> warn = nullptr;
 };
 
 /// Names --backend takes, the default first.
 std::vector<std::string_view> backend_names();
 
-/// Creates the backend called `name` ("auto" picks the default). `weights` is shared, not copied.
-/// Throws Error for an unknown name or a device that cannot hold the model.
+/// Creates the backend called `name`. "auto" is Metal where it is, checked by a self-test, else the
+/// CPU. `weights` is shared, not copied. Throws Error for an unknown name or a device that is not
+/// there or cannot hold the model.
 std::unique_ptr<Backend> create_backend(std::string_view name,
                                         std::shared_ptr<const Weights> weights,
                                         const BackendOptions& options = {});

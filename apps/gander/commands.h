@@ -15,6 +15,8 @@ void add_logits_command(CLI::App& program, Action& action);
 void add_tokenize_command(CLI::App& program, Action& action);
 void add_inspect_command(CLI::App& program, Action& action);
 void add_program_command(CLI::App& program, Action& action);
+void add_selftest_command(CLI::App& program, Action& action);
+void add_tune_command(CLI::App& program, Action& action);
 void add_quantize_command(CLI::App& program, Action& action);
 void add_completion_command(CLI::App& program, Action& action);
 

@@ -33,6 +33,8 @@ int run_program(int argc, char** argv) {
   add_tokenize_command(program, action);
   add_inspect_command(program, action);
   add_program_command(program, action);
+  add_selftest_command(program, action);
+  add_tune_command(program, action);
   add_quantize_command(program, action);
   add_completion_command(program, action);
   for (CLI::App* command : program.get_subcommands({})) command->group("Commands");

@@ -8,6 +8,7 @@
 #include <numeric>
 #include <random>
 
+#include "apps/gander/terminal.h"
 #include "base/error.h"
 
 namespace gander {
@@ -58,15 +59,44 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
       .add_flag("--no-memory-check", options.skip_memory_check,
                 "load even when memory seems too small")
       ->group("Model");
+  command.add_option("--device", options.device, "which GPU, by name or number")
+      ->option_text("GPU")
+      ->group("GPU");
+  command.add_option("--sync", options.sync, "wait for the GPU after each of these; async: never")
+      ->option_text("op|layer|token|async")
+      ->check(CLI::IsMember({"op", "layer", "token", "async"}))
+      ->group("GPU");
+  command
+      .add_flag("--unfused", options.unfused, "run the small kernels that check the fused stages")
+      ->group("GPU");
+  command.add_option("--capture", options.capture, "Metal: record GPU work, for Xcode")
+      ->option_text("FILE.gputrace")
+      ->group("GPU");
 }
 
 Model open_model(const ModelOptions& options) {
   return open_model(options.path.empty() ? builtin_model_path() : options.path, options.vocabulary);
 }
 
+BackendOptions backend_options(const ModelOptions& options) {
+  BackendOptions backend;
+  backend.threads = options.threads;
+  backend.device = options.device;
+  backend.capture = options.capture;
+  backend.sync = options.sync;
+  backend.unfused = options.unfused;
+  backend.warn = [](std::string_view line) { report(fmt::format("gander: warning: {}", line)); };
+  return backend;
+}
+
 std::unique_ptr<Backend> create_backend(const Model& model, const ModelOptions& options) {
   if (!options.skip_memory_check) check_memory(model);
-  return create_backend(options.backend, model.weights, BackendOptions{.threads = options.threads});
+  Progress progress("loading", 1000);
+  BackendOptions backend = backend_options(options);
+  backend.progress = [&progress](std::uint64_t done, std::uint64_t all) {
+    progress.update(done * 1000 / all);
+  };
+  return create_backend(options.backend, model.weights, backend);
 }
 
 void add_sampler_options(CLI::App& command, SamplerOptions& options) {

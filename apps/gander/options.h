@@ -24,16 +24,22 @@ struct ModelOptions {
   std::string backend = "auto";
   std::string vocabulary;
   unsigned threads = 0;
+  std::string device;
+  std::string sync = "async";
+  std::string capture;
+  bool unfused = false;
   bool skip_memory_check = false;
 };
 
 void add_model_argument(CLI::App& command, ModelOptions& options);
 void add_vocabulary_option(CLI::App& command, ModelOptions& options);
-/// --backend, --threads, --vocab, --no-memory-check.
+/// --backend, --threads, --vocab, --no-memory-check, and the options of GPUs.
 void add_model_options(CLI::App& command, ModelOptions& options);
 
 /// The model of `options`, without a backend.
 Model open_model(const ModelOptions& options);
+/// What a backend is created with. Warnings go to stderr, and so does a bar while weights load.
+BackendOptions backend_options(const ModelOptions& options);
 /// Checks the memory and creates the backend.
 std::unique_ptr<Backend> create_backend(const Model& model, const ModelOptions& options);
 

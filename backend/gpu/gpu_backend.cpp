@@ -47,6 +47,7 @@ GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<D
                        const GpuOptions& options)
     : weights_(std::move(weights)),
       device_(std::move(device)),
+      name_(options.name),
       shapes_(options.shapes != nullptr ? *options.shapes
                                         : default_shapes(weights_->config, device_->info())),
       sync_(options.sync) {
@@ -64,7 +65,7 @@ GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<D
 }
 
 std::string GpuBackend::description() const {
-  return device_->info().name;
+  return fmt::format("{} ({})", name_, device_->info().name);
 }
 
 void GpuBackend::forward(std::span<const TokenId> tokens, Logits which, std::span<float> logits) {

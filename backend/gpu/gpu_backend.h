@@ -15,6 +15,7 @@
 namespace gander::gpu {
 
 struct GpuOptions {
+  std::string name = "gpu";  ///< of the backend, for people
   SyncMode sync = SyncMode::Async;
   bool unfused = false;                  ///< the plan's small kernels instead of the five stages
   const LaunchShapes* shapes = nullptr;  ///< null: default_shapes
@@ -66,6 +67,7 @@ class GpuBackend final : public Backend {
 
   std::shared_ptr<const Weights> weights_;
   std::unique_ptr<Device> device_;
+  std::string name_;
   LaunchShapes shapes_;
   SyncMode sync_;
   MemoryPlan plan_;

@@ -32,8 +32,7 @@ LaunchShapes default_shapes(const Config& config, const DeviceInfo& info) {
   shapes.head = row_shape(config.vocab_size, cores, 4, threads);
   shapes.wkv_threads = std::min<std::uint32_t>(512, info.max_threads);
   shapes.value_threads = threads;
-  const std::uint32_t blocks = (config.ffn_width + 255) / 256;
-  shapes.value_slices = std::clamp(2 * cores / value_tiles(config), 1U, blocks);
+  shapes.value_slices = std::clamp(2 * cores / value_tiles(config), 1U, most_slices(config));
   return shapes;
 }
 

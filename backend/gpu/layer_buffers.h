@@ -38,6 +38,11 @@ inline std::uint32_t value_tiles(const Config& config) {
   return (config.width + kValueTile - 1) / kValueTile;
 }
 
+/// Slices that stage E can be cut into: blocks of 256 hidden units.
+inline std::uint32_t most_slices(const Config& config) {
+  return (config.ffn_width + 255) / 256;
+}
+
 /// `value_slices` and `head_groups` are those of the launch shapes.
 LayerBuffers make_layer_buffers(const Config& config, std::uint32_t value_slices,
                                 std::uint32_t head_groups, Device& device);

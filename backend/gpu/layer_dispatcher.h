@@ -29,13 +29,13 @@ class LayerDispatcher {
   void encode_ffn(Program& program, std::uint32_t layer) const;        ///< stages D, E
   void head(Program& program) const;
 
- private:
-  void time_mix_in(Program& program, std::uint32_t layer) const;
-  void wkv(Program& program, std::uint32_t layer) const;
-  void time_mix_out(Program& program, std::uint32_t layer) const;
-  void ffn_key(Program& program, std::uint32_t layer) const;
-  void ffn_value(Program& program, std::uint32_t layer) const;
+  void time_mix_in(Program& program, std::uint32_t layer) const;   ///< A
+  void wkv(Program& program, std::uint32_t layer) const;           ///< B
+  void time_mix_out(Program& program, std::uint32_t layer) const;  ///< C
+  void ffn_key(Program& program, std::uint32_t layer) const;       ///< D
+  void ffn_value(Program& program, std::uint32_t layer) const;     ///< E
 
+ private:
   const Config& config() const { return recorder_.config(); }
 
   const Recorder& recorder_;

@@ -1,0 +1,73 @@
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "apps/gander/commands.h"
+#include "apps/gander/json.h"
+#include "apps/gander/terminal.h"
+#include "backend/self_test.h"
+#include "base/error.h"
+
+namespace gander {
+namespace {
+
+struct Options {
+  ModelOptions model;
+  bool json = false;
+};
+
+int selftest(const Options& options) {
+  const Model model = open_model(options.model);
+  std::string backend_name;
+  const SelfTest result = self_test(*model.weights, [&](std::shared_ptr<const Weights> weights) {
+    Model part = model;
+    part.weights = std::move(weights);
+    std::unique_ptr<Backend> backend = create_backend(part, options.model);
+    backend_name = backend->description();
+    return backend;
+  });
+  if (options.json) {
+    const Json json = {{"model", model.path},
+                       {"backend", backend_name},
+                       {"passed", result.passed()},
+                       {"logits_error", result.logits_error},
+                       {"state_error", result.state_error},
+                       {"tolerance", result.tolerance},
+                       {"seconds", result.seconds}};
+    print(json_text(json) + "\n");
+  } else {
+    print(fmt::format("{} on {}\n", printable_line(model.path), backend_name));
+    print(
+        fmt::format("against double precision: logits {:.1e}, state {:.1e} of the largest value "
+                    "(at most {:.0e}), {:.1f} s\n",
+                    result.logits_error, result.state_error, result.tolerance, result.seconds));
+  }
+  if (!result.passed()) {
+    flush_output();
+    fail(
+        "the self-test of {} failed: its results are wrong for this model; use --backend cpu, and "
+        "please report this with the line above",
+        backend_name);
+  }
+  return 0;
+}
+
+}  // namespace
+
+void add_selftest_command(CLI::App& program, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command =
+      program.add_subcommand("selftest", "Check a backend against double precision");
+  add_model_argument(*command, options->model);
+  command->add_flag("--json", options->json, "print one JSON object");
+  add_model_options(*command, options->model);
+  command->footer(
+      "Runs a few tokens through the first two layers of the model, its embedding and its head on\n"
+      "the backend and in double precision, and compares logits and state.\n\n"
+      "Examples:\n"
+      "  gander selftest\n"
+      "  gander selftest model.gguf --backend metal");
+  command->callback([&action, options] { action = [options] { return selftest(*options); }; });
+}
+
+}  // namespace gander
