@@ -9,7 +9,7 @@ namespace gander {
 // let the code of one serve another.
 
 /// IEEE 754 binary16 to float, exact, subnormals and infinities included.
-[[gnu::always_inline]] inline float half_to_float(std::uint16_t half) {
+[[gnu::always_inline]] constexpr float half_to_float(std::uint16_t half) {
   const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000U) << 16;
   const std::uint32_t magnitude = half & 0x7fffU;
   // Shifted into float's fields the exponent is 112 too small; the product corrects it, and turns a
@@ -21,7 +21,7 @@ namespace gander {
 }
 
 /// Float to binary16, rounded to nearest even; overflow becomes infinity.
-[[gnu::always_inline]] inline std::uint16_t float_to_half(float value) {
+[[gnu::always_inline]] constexpr std::uint16_t float_to_half(float value) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
   const std::uint16_t sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000U);
   const std::uint32_t magnitude = bits & 0x7fffffffU;
@@ -35,12 +35,12 @@ namespace gander {
   return sign | static_cast<std::uint16_t>((rounded - 0x38000000U) >> 13);
 }
 
-[[gnu::always_inline]] inline float bfloat16_to_float(std::uint16_t value) {
+[[gnu::always_inline]] constexpr float bfloat16_to_float(std::uint16_t value) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(value) << 16);
 }
 
 /// Float to bfloat16, rounded to nearest even.
-[[gnu::always_inline]] inline std::uint16_t float_to_bfloat16(float value) {
+[[gnu::always_inline]] constexpr std::uint16_t float_to_bfloat16(float value) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
   if ((bits & 0x7fffffffU) > 0x7f800000U) return static_cast<std::uint16_t>((bits >> 16) | 0x40U);
   return static_cast<std::uint16_t>((bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16);

@@ -1,0 +1,228 @@
+#include "backend/gpu/emulated/emulated_device.h"
+
+#include "base/error.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <string>
+
+namespace gander::gpu {
+namespace {
+
+constexpr std::align_val_t kAlignment{256};
+
+struct FreeAligned {
+  void operator()(std::byte* memory) const { ::operator delete(memory, kAlignment); }
+};
+
+// Exactly as large as asked for: an address sanitizer sees what goes past the end.
+struct Memory {
+  std::unique_ptr<std::byte, FreeAligned> owned;  // nothing when wrapped
+  std::byte* begin = nullptr;
+  std::uint64_t bytes = 0;
+  bool read_only = false;
+  std::string label;
+};
+
+struct Pipeline {
+  const msl::Kernel* kernel;
+  std::vector<FunctionConstant> given;
+  msl::FunctionConstants constants;
+};
+
+class EmulatedDevice final : public Device {
+ public:
+  explicit EmulatedDevice(Order order) : order_(order) {
+    msl::link_kernels();
+    info_.name = "emulated GPU";
+    info_.max_buffer_bytes = ~std::uint64_t{0};
+    info_.cores = 1;
+    info_.wraps_memory = true;
+    info_.device_fences = true;
+  }
+
+  const DeviceInfo& info() const override { return info_; }
+  std::uint32_t allocate(std::uint64_t bytes, std::string_view label) override;
+  std::uint32_t wrap(std::span<const std::byte> pages, std::string_view label) override;
+  void write(const View& view, std::span<const std::byte> bytes) override;
+  void read(const View& view, std::span<std::byte> bytes) const override;
+  std::uint64_t allocated_bytes() const override;
+  PipelineInfo pipeline(std::string_view function,
+                        std::span<const FunctionConstant> constants) override;
+  std::uint64_t submit(std::span<const Dispatch> dispatches) override;
+  void wait(std::uint64_t number) override;
+
+ private:
+  std::byte* at(const View& view) const;
+  void run(const Dispatch& dispatch) const;
+  void check(const Dispatch& dispatch, const Pipeline& pipeline) const;
+
+  Order order_;
+  DeviceInfo info_;
+  std::vector<Memory> buffers_;
+  std::vector<Pipeline> pipelines_;
+};
+
+std::uint32_t EmulatedDevice::allocate(std::uint64_t bytes, std::string_view label) {
+  if (bytes == 0) fail("emulated GPU: buffer '{}' would be empty", label);
+  Memory memory;
+  memory.owned.reset(static_cast<std::byte*>(::operator new(bytes, kAlignment)));
+  memory.begin = memory.owned.get();
+  memory.bytes = bytes;
+  memory.label = label;
+  std::memset(memory.begin, 0, bytes);
+  buffers_.push_back(std::move(memory));
+  return static_cast<std::uint32_t>(buffers_.size() - 1);
+}
+
+std::uint32_t EmulatedDevice::wrap(std::span<const std::byte> pages, std::string_view label) {
+  Memory memory;
+  memory.begin = const_cast<std::byte*>(pages.data());
+  memory.bytes = pages.size();
+  memory.read_only = true;
+  memory.label = label;
+  buffers_.push_back(std::move(memory));
+  return static_cast<std::uint32_t>(buffers_.size() - 1);
+}
+
+std::byte* EmulatedDevice::at(const View& view) const {
+  if (view.buffer >= buffers_.size()) {
+    fail("emulated GPU: no buffer {}: there are {}", view.buffer, buffers_.size());
+  }
+  const Memory& memory = buffers_[view.buffer];
+  if (view.offset > memory.bytes || view.size > memory.bytes - view.offset) {
+    fail("emulated GPU: bytes {} to {} of buffer '{}', which has {}", view.offset,
+         view.offset + view.size, memory.label, memory.bytes);
+  }
+  return memory.begin + view.offset;
+}
+
+void EmulatedDevice::write(const View& view, std::span<const std::byte> bytes) {
+  if (bytes.size() != view.size) {
+    fail("emulated GPU: {} bytes for a view of {}", bytes.size(), view.size);
+  }
+  std::byte* target = at(view);
+  if (buffers_[view.buffer].read_only) {
+    fail("emulated GPU: buffer '{}' is read-only", buffers_[view.buffer].label);
+  }
+  std::copy(bytes.begin(), bytes.end(), target);
+}
+
+void EmulatedDevice::read(const View& view, std::span<std::byte> bytes) const {
+  if (bytes.size() != view.size) {
+    fail("emulated GPU: {} bytes for a view of {}", bytes.size(), view.size);
+  }
+  std::copy_n(at(view), view.size, bytes.begin());
+}
+
+std::uint64_t EmulatedDevice::allocated_bytes() const {
+  std::uint64_t bytes = 0;
+  for (const Memory& memory : buffers_) bytes += memory.bytes;
+  return bytes;
+}
+
+PipelineInfo EmulatedDevice::pipeline(std::string_view function,
+                                      std::span<const FunctionConstant> constants) {
+  const auto same = [&](const Pipeline& pipeline) {
+    return pipeline.kernel->name == function && std::ranges::equal(pipeline.given, constants);
+  };
+  const auto found = std::ranges::find_if(pipelines_, same);
+  if (found != pipelines_.end()) {
+    return {static_cast<std::uint32_t>(found - pipelines_.begin()), info_.max_threads};
+  }
+  Pipeline pipeline{msl::find_kernel(function), {constants.begin(), constants.end()}, {}};
+  if (pipeline.kernel == nullptr) fail("emulated GPU: no kernel '{}'", function);
+  for (const FunctionConstant& constant : constants) {
+    if (constant.index >= pipeline.constants.bits.size()) {
+      fail("kernel {}: function constant {}: there are {}", function, constant.index,
+           pipeline.constants.bits.size());
+    }
+    pipeline.constants.bits[constant.index] = constant.bits;
+    pipeline.constants.given |= std::uint64_t{1} << constant.index;
+  }
+  const std::uint64_t absent = pipeline.kernel->constants & ~pipeline.constants.given;
+  if (absent != 0) {
+    fail("kernel {}: function constant {} has no value", function, std::countr_zero(absent));
+  }
+  pipelines_.push_back(std::move(pipeline));
+  return {static_cast<std::uint32_t>(pipelines_.size() - 1), info_.max_threads};
+}
+
+std::uint64_t EmulatedDevice::submit(std::span<const Dispatch> dispatches) {
+  std::size_t begin = 0;
+  while (begin < dispatches.size()) {
+    // Up to the next barrier, any order must do.
+    std::size_t end = begin + 1;
+    while (end < dispatches.size() && !dispatches[end].barrier) ++end;
+    const auto count = static_cast<std::uint32_t>(end - begin);
+    for (std::uint32_t i = 0; i < count; ++i) {
+      run(dispatches[begin + msl::place_in_order(order_, i, count, 0)]);
+    }
+    begin = end;
+  }
+  for (const Dispatch& dispatch : dispatches) counters_.barriers += dispatch.barrier ? 1 : 0;
+  counters_.dispatches += dispatches.size();
+  return ++counters_.submissions;
+}
+
+void EmulatedDevice::wait(std::uint64_t number) {
+  if (number > counters_.submissions) fail("emulated GPU: submission {} does not exist", number);
+  ++counters_.waits;
+}
+
+// What Metal's validation would object to.
+void EmulatedDevice::check(const Dispatch& dispatch, const Pipeline& pipeline) const {
+  const msl::Kernel& kernel = *pipeline.kernel;
+  const std::size_t bound = dispatch.bindings.size() + (dispatch.parameters.empty() ? 0 : 1);
+  if (dispatch.kernel != kernel.name) {
+    fail("dispatch of {} with the pipeline of {}", dispatch.kernel, kernel.name);
+  }
+  if (bound != kernel.buffers) {
+    fail("kernel {}: {} buffers bound, it has {}", kernel.name, bound, kernel.buffers);
+  }
+  if (dispatch.parameters.size() > 4096) {
+    fail("kernel {}: {} bytes of parameters, at most 4096", kernel.name,
+         dispatch.parameters.size());
+  }
+  if (dispatch.group_memory > info_.max_group_memory || dispatch.group_memory % 16 != 0) {
+    fail("kernel {}: {} bytes of group memory: a multiple of 16, at most {}", kernel.name,
+         dispatch.group_memory, info_.max_group_memory);
+  }
+  for (const Binding& binding : dispatch.bindings) {
+    if (binding.writes > 0 && buffers_.at(binding.view.buffer).read_only) {
+      fail("kernel {}: writes buffer '{}', which is read-only", kernel.name,
+           buffers_[binding.view.buffer].label);
+    }
+  }
+}
+
+void EmulatedDevice::run(const Dispatch& dispatch) const {
+  if (dispatch.pipeline >= pipelines_.size()) {
+    fail("kernel {}: no pipeline {}", dispatch.kernel, dispatch.pipeline);
+  }
+  const Pipeline& pipeline = pipelines_[dispatch.pipeline];
+  check(dispatch, pipeline);
+  std::vector<void*> buffers;
+  for (const Binding& binding : dispatch.bindings) buffers.push_back(at(binding.view));
+  if (!dispatch.parameters.empty()) {
+    buffers.push_back(const_cast<std::byte*>(dispatch.parameters.data()));
+  }
+  msl::Launch launch;
+  launch.kernel = pipeline.kernel;
+  launch.buffers = buffers;
+  launch.constants = pipeline.constants;
+  launch.groups = {dispatch.groups[0], dispatch.groups[1], 1};
+  launch.threads = {dispatch.threads, 1, 1};
+  launch.group_memory = dispatch.group_memory;
+  launch.order = order_;
+  msl::execute(launch);
+}
+
+}  // namespace
+
+std::unique_ptr<Device> open_emulated_device(Order order) {
+  return std::make_unique<EmulatedDevice>(order);
+}
+
+}  // namespace gander::gpu

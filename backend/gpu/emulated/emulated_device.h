@@ -1,0 +1,17 @@
+#pragma once
+
+#include "backend/gpu/device.h"
+#include "backend/gpu/emulated/machine.h"
+
+#include <memory>
+
+namespace gander::gpu {
+
+using Order = msl::Order;
+
+/// A GPU that is emulated on the calling thread, from the same kernel text as Metal's: slow, exact,
+/// for tests. submit() has run everything when it returns. In orders other than Forward, dispatches
+/// that may overlap change places too, so that a missing barrier between them shows.
+std::unique_ptr<Device> open_emulated_device(Order order = Order::Forward);
+
+}  // namespace gander::gpu

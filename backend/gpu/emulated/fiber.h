@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+// Stacks that take turns on one CPU thread. A switch costs some ten instructions; address and
+// thread sanitizers are told of it.
+namespace gander::msl {
+
+/// A stack and where its code stopped. The default one stands for the CPU thread's own stack.
+class Fiber {
+ public:
+  Fiber() = default;
+  /// Will run `code`, which must never return. `colour` shifts the stack's top, so that the hot
+  /// ends of many stacks do not fall into the same lines of the cache. Throws Error.
+  Fiber(void (*code)(), std::uint32_t colour);
+  Fiber(Fiber&& other) noexcept;
+  Fiber(const Fiber&) = delete;
+  Fiber& operator=(const Fiber&) = delete;
+  Fiber& operator=(Fiber&&) = delete;
+  ~Fiber();
+
+  /// Goes on with `next`; returns when somebody goes on with this one. This must be what runs.
+  void switch_to(Fiber& next);
+
+  /// What a thread sanitizer should know about: `token` orders what came before the release and
+  /// what comes after the acquire.
+  static void release(const void* token);
+  static void acquire(const void* token);
+
+ private:
+  static void enter();
+
+  void (*code_)() = nullptr;
+  void* stack_pointer_ = nullptr;
+  std::byte* memory_ = nullptr;  // a guard page, and the stack above it
+  // What the sanitizers keep for a stack.
+  void* fake_stack_ = nullptr;
+  const void* stack_bottom_ = nullptr;
+  std::size_t stack_bytes_ = 0;
+  void* thread_ = nullptr;
+};
+
+}  // namespace gander::msl
