@@ -2,17 +2,17 @@
 
 // Numbers of the function constants, for Metal and for C++. A pipeline is compiled for one model's
 // widths, so that loops have known bounds and types that do not occur leave no code.
-#define GANDER_WIDTH 0         // C
-#define GANDER_HEADS 1         // H
-#define GANDER_HEAD_SIZE 2     // N = C / H, at most GANDER_MAX_HEAD_SIZE
-#define GANDER_FFN_WIDTH 3     // F
-#define GANDER_VOCAB_SIZE 4    // V
-#define GANDER_RANK_W 5        // low-rank width of the decay
-#define GANDER_RANK_A 6        // of the in-context learning rate
-#define GANDER_RANK_V 7        // of the value residual
-#define GANDER_RANK_G 8        // of the gate
-#define GANDER_NORM_EPSILON 9  // a float: of LayerNorms; the GroupNorm's is N times this
-#define GANDER_WEIGHT_TYPES 10 // bit t is set when a matrix of the dispatch has type t, see below
+#define GANDER_WIDTH 0          // C
+#define GANDER_HEADS 1          // H
+#define GANDER_HEAD_SIZE 2      // N = C / H, at most GANDER_MAX_HEAD_SIZE
+#define GANDER_FFN_WIDTH 3      // F
+#define GANDER_VOCAB_SIZE 4     // V
+#define GANDER_RANK_W 5         // low-rank width of the decay
+#define GANDER_RANK_A 6         // of the in-context learning rate
+#define GANDER_RANK_V 7         // of the value residual
+#define GANDER_RANK_G 8         // of the gate
+#define GANDER_NORM_EPSILON 9   // a float: of LayerNorms; the GroupNorm's is N times this
+#define GANDER_WEIGHT_TYPES 10  // bit t is set when a matrix of the dispatch has type t, see below
 #define GANDER_CONSTANT_COUNT 11
 
 #define GANDER_MAX_HEAD_SIZE 256

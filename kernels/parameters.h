@@ -38,17 +38,21 @@ struct EmbedParameters {
   uint type;
 };
 
-// Floats of thread-group memory (scratch) that a kernel needs, for C++ to give and kernels to divide
-// up: the vector of C that its rows are multiplied by, and a place for each SIMD group's sums.
+// Floats of thread-group memory (scratch) that a kernel needs, for C++ to give and kernels to
+// divide up: the vector of C that its rows are multiplied by, and a place for each SIMD group's
+// sums.
+#define GANDER_ROUND_4(count) (((count) + 3) / 4 * 4)
 #define GANDER_SUMS 32
-#define GANDER_VECTOR_SCRATCH(width) (((width) + 3) / 4 * 4 + GANDER_SUMS)
+#define GANDER_VECTOR_SCRATCH(width) (GANDER_ROUND_4(width) + GANDER_SUMS)
 #define GANDER_EMBED_SCRATCH(width) GANDER_VECTOR_SCRATCH(width)
 #define GANDER_TIME_MIX_IN_SCRATCH(width) GANDER_VECTOR_SCRATCH(width)
-#define GANDER_TIME_MIX_OUT_SCRATCH(width) GANDER_VECTOR_SCRATCH(width)
+#define GANDER_TIME_MIX_OUT_SCRATCH(width) GANDER_ROUND_4(width)
 #define GANDER_FFN_KEY_SCRATCH(width) GANDER_VECTOR_SCRATCH(width)
-#define GANDER_HEAD_SCRATCH(width) GANDER_VECTOR_SCRATCH(width)
-// The head's vectors (twelve of N), the four low-rank vectors, sums.
-#define GANDER_WKV_SCRATCH(head_size, w, a, v, g) \
-  (12 * (head_size) + ((w) + (a) + (v) + (g)) + 16 + GANDER_SUMS)
+// A SIMD group's maximum is two words.
+#define GANDER_HEAD_SCRATCH(width) (GANDER_VECTOR_SCRATCH(width) + GANDER_SUMS)
+// The four low-rank vectors, and five vectors of the head.
+#define GANDER_WKV_SCRATCH(head_size, w, a, v, g)                                  \
+  (GANDER_ROUND_4(w) + GANDER_ROUND_4(a) + GANDER_ROUND_4(v) + GANDER_ROUND_4(g) + \
+   5 * GANDER_ROUND_4(head_size))
 // A tile of 256 channels for each SIMD group.
 #define GANDER_FFN_VALUE_SCRATCH(threads) ((threads) / 32 * 256)
