@@ -8,8 +8,9 @@ namespace {
 const char* advice(CommandBufferError code) {
   switch (code) {
     case CommandBufferError::Timeout:
-      return "the GPU worked on it for too long: close other programs that use the GPU, or read "
-             "prompts in shorter chunks";
+      return "the GPU worked on it for too long: close other programs that use the GPU, or run "
+             "with "
+             "--sync layer, which gives it less at a time";
     case CommandBufferError::PageFault:
     case CommandBufferError::InvalidResource:
       return "a kernel reached outside its buffers: please report this with the model's name";
@@ -18,7 +19,7 @@ const char* advice(CommandBufferError code) {
     case CommandBufferError::AccessRevoked:
       return "macOS stopped this program's GPU work after earlier errors: start it again";
     case CommandBufferError::NotPermitted:
-      return "macOS does not let this program use the GPU now";
+      return "macOS does not let this program use the GPU now: bring it to the front";
     case CommandBufferError::OutOfMemory:
       return "the GPU ran out of memory: close other programs, choose a smaller or more strongly "
              "quantised model, or raise the limit with sysctl iogpu.wired_limit_mb";
@@ -30,7 +31,7 @@ const char* advice(CommandBufferError code) {
   return "start gander again, and report this if it comes back";
 }
 
-// A command buffer has one encoder; whether that one is to blame.
+// Whether the one encoder of the command buffer is to blame.
 const char* blame(NSError error) {
   const auto encoders = error.info<Array>(String{{MTLCommandBufferEncoderInfoErrorKey}});
   if (encoders.count() == 0) return "";
@@ -44,39 +45,42 @@ const char* blame(NSError error) {
   }
 }
 
-std::string explain(NSError error) {
-  return fmt::format("{} (error {}){}: {}", describe(error), error.code(), blame(error),
-                     advice(CommandBufferError(error.code())));
+std::string name_of(std::span<const Dispatch> dispatches) {
+  if (dispatches.empty()) return "no kernel";
+  const auto& first = dispatches.front();
+  if (dispatches.size() == 1) return fmt::format("kernel {}, layer {}", first.kernel, first.layer);
+  return fmt::format("{} kernels from {} to {}; --sync op tells which one", dispatches.size(),
+                     first.kernel, dispatches.back().kernel);
 }
 
 }  // namespace
 
 void Completions::completed(CommandBuffer command_buffer) {
   const AutoreleasePool pool;
-  const bool failed = command_buffer.status() == CommandBufferStatus::Error;
+  const std::lock_guard turn(handlers_);
+  const std::uint64_t number = count_.load(std::memory_order_relaxed) + 1;
   const double seconds = command_buffer.gpu_end_time() - command_buffer.gpu_start_time();
-  std::string reason = failed ? explain(command_buffer.error()) : std::string();
-
-  const std::lock_guard lock(mutex_);
-  ++count_;
-  gpu_seconds_ += std::max(seconds, 0.0);
-  if (failed && !failure_) failure_ = {count_, std::move(reason)};
-  changed_.notify_all();
+  gpu_seconds_.store(gpu_seconds() + std::max(seconds, 0.0), std::memory_order_relaxed);
+  if (command_buffer.status() == CommandBufferStatus::Error && !failed_) {
+    const NSError error = command_buffer.error();
+    failure_ = fmt::format("command buffer {} ({}) failed: {} (error {}){}: {}", number,
+                           name_of(under_way_[number % kMaxUnderWay]), describe(error),
+                           error.code(), blame(error), advice(CommandBufferError(error.code())));
+    failed_ = true;
+  }
+  count_.store(number, std::memory_order_release);
+  count_.notify_all();
 }
 
-void Completions::wait(std::uint64_t number) {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return count_ >= number; });
+void Completions::wait(std::uint64_t number) const {
+  for (auto count = count_.load(std::memory_order_acquire); count < number;
+       count = count_.load(std::memory_order_acquire)) {
+    count_.wait(count, std::memory_order_acquire);
+  }
 }
 
-std::optional<CommandFailure> Completions::failure() const {
-  const std::lock_guard lock(mutex_);
-  return failure_;
-}
-
-double Completions::gpu_seconds() const {
-  const std::lock_guard lock(mutex_);
-  return gpu_seconds_;
+void Completions::throw_failure() const {
+  if (failed_) fail("Metal: {}", failure_);
 }
 
 }  // namespace gander::gpu::metal

@@ -31,16 +31,6 @@ DeviceInfo describe_gpu(MetalGpu gpu, const KernelLibrary& kernels) {
   return info;
 }
 
-// What a message calls a submission that failed.
-std::string describe(std::span<const Dispatch> dispatches) {
-  if (dispatches.empty()) return "without kernels";
-  const auto& first = dispatches.front();
-  const auto& last = dispatches.back();
-  if (dispatches.size() == 1) return fmt::format("kernel {}, layer {}", first.kernel, first.layer);
-  return fmt::format("{} kernels from {} to {}; --sync op tells which one", dispatches.size(),
-                     first.kernel, last.kernel);
-}
-
 }  // namespace
 
 MetalDevice::MetalDevice(Retained<MetalGpu> gpu, const MetalOptions& options)
@@ -57,7 +47,7 @@ MetalDevice::MetalDevice(Retained<MetalGpu> gpu, const MetalOptions& options)
 }
 
 void MetalDevice::make_queue() {
-  queue_ = gpu_->new_command_queue(kMaxUnderWay);
+  queue_ = gpu_->new_command_queue(Completions::kMaxUnderWay);
   fence_ = gpu_->new_fence();
   if (!queue_ || !fence_) fail("{}: Metal makes no command queue", info_.name);
   queue_->set_label(label_.get());
@@ -76,7 +66,7 @@ void MetalDevice::make_queue() {
   descriptor->set_label(label_.get());
   NSError error;
   residency_ = gpu_->new_residency_set(descriptor.get(), error);
-  if (!residency_) fail("{}: Metal makes no residency set: {}", info_.name, metal::describe(error));
+  if (!residency_) fail("{}: Metal makes no residency set: {}", info_.name, describe(error));
   queue_->add_residency_set(residency_.get());
 }
 
@@ -173,7 +163,7 @@ PipelineInfo MetalDevice::pipeline(std::string_view function,
   descriptor->set_group_size_is_multiple_of_execution_width(true);
   NSError error;
   auto state = archive_.pipeline(gpu_.get(), descriptor.get(), error);
-  if (!state) fail("kernel {}: Metal makes no pipeline: {}", function, metal::describe(error));
+  if (!state) fail("kernel {}: Metal makes no pipeline: {}", function, describe(error));
   if (const auto width = state->thread_execution_width(); width != 32) {
     fail("kernel {}: SIMD groups of {} threads on {}: gander needs 32, as on Apple silicon",
          function, width, info_.name);
@@ -211,8 +201,10 @@ void MetalDevice::encode(CommandBuffer command_buffer, std::span<const Dispatch>
 std::uint64_t MetalDevice::submit(std::span<const Dispatch> dispatches) {
   const AutoreleasePool pool;
   const auto number = counters_.submissions + 1;
+  // Metal itself would block when so many are under way.
+  constexpr auto kMaxUnderWay = Completions::kMaxUnderWay;
   if (number > kMaxUnderWay) completions_->wait(number - kMaxUnderWay);
-  throw_failure();
+  completions_->throw_failure();
   if (residency_changed_) {
     residency_->commit();
     residency_->request_residency();
@@ -225,7 +217,7 @@ std::uint64_t MetalDevice::submit(std::span<const Dispatch> dispatches) {
   command_buffer.set_label(label_.get());
   encode(command_buffer, dispatches);
   command_buffer.add_completed_handler(completion_block_.get());
-  under_way_[number % kMaxUnderWay] = dispatches;
+  completions_->expect(number, dispatches);
   command_buffer.commit();
 
   counters_.submissions = number;
@@ -244,19 +236,13 @@ void MetalDevice::wait(std::uint64_t number) {
     fail("{}: submission {} is waited for, {} were made", info_.name, number,
          counters_.submissions);
   }
-  if (number <= waited_for_) return;
-  ++counters_.waits;
-  completions_->wait(number);
-  waited_for_ = number;
-  counters_.gpu_seconds = completions_->gpu_seconds();
-  throw_failure();
-}
-
-void MetalDevice::throw_failure() const {
-  const auto failure = completions_->failure();
-  if (!failure) return;
-  fail("{}: submission {} ({}) failed: {}", info_.name, failure->number,
-       describe(under_way_[failure->number % kMaxUnderWay]), failure->reason);
+  if (number > waited_for_) {
+    ++counters_.waits;
+    completions_->wait(number);
+    waited_for_ = number;
+    counters_.gpu_seconds = completions_->gpu_seconds();
+  }
+  completions_->throw_failure();
 }
 
 }  // namespace gander::gpu::metal

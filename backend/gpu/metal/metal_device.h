@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -46,11 +45,6 @@ class MetalDevice final : public Device {
                            std::string_view label);
   std::byte* memory_of(const View& view, std::size_t size) const;
   void encode(CommandBuffer command_buffer, std::span<const Dispatch> dispatches);
-  void throw_failure() const;
-
-  // Metal lets this many command buffers be under way and then blocks; the device waits itself, so
-  // that the dispatches of a failed one are known when it is reported.
-  static constexpr std::size_t kMaxUnderWay = 64;
 
   Retained<MetalGpu> gpu_;
   DeviceInfo info_;
@@ -69,7 +63,6 @@ class MetalDevice final : public Device {
   Capture capture_;
   std::shared_ptr<Completions> completions_ = std::make_shared<Completions>();
   Block<CompletionHandler> completion_block_{CompletionHandler{completions_}};
-  std::array<std::span<const Dispatch>, kMaxUnderWay> under_way_;
   std::uint64_t waited_for_ = 0;
 };
 
