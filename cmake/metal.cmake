@@ -1,11 +1,11 @@
 # The Metal backend. On macOS: its sources, the frameworks, and the kernels compiled ahead where the
 # Metal compiler is installed (it comes with Xcode, not with the command line tools); without it they
 # are compiled when gander starts. Elsewhere: the one source that says so.
-file(GLOB GANDER_METAL_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/backend/gpu/metal/*.cpp)
-list(FILTER GANDER_METAL_SOURCES EXCLUDE REGEX "/no_metal\\.cpp$")
+file(GLOB GANDER_METAL_HOST_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/backend/gpu/metal/*.cpp)
+list(FILTER GANDER_METAL_HOST_SOURCES EXCLUDE REGEX "/no_metal\\.cpp$")
 list(FILTER GANDER_SOURCES EXCLUDE REGEX "/backend/gpu/metal/")
 if(APPLE)
-  list(APPEND GANDER_SOURCES ${GANDER_METAL_SOURCES})
+  list(APPEND GANDER_SOURCES ${GANDER_METAL_HOST_SOURCES})
   set(GANDER_METAL_LIBRARIES "-framework Metal" "-framework Foundation" objc)
 else()
   list(APPEND GANDER_SOURCES ${PROJECT_SOURCE_DIR}/backend/gpu/metal/no_metal.cpp)
