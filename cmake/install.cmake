@@ -39,6 +39,8 @@ foreach(dir INCLUDEDIR LIBDIR)
     set(GANDER_PC_${dir} "\${prefix}/${CMAKE_INSTALL_${dir}}")
   endif()
 endforeach()
+list(JOIN GANDER_METAL_LIBRARIES " " GANDER_PC_METAL)
+string(REPLACE "objc" "-lobjc" GANDER_PC_METAL "${GANDER_PC_METAL}")
 configure_file(${PROJECT_SOURCE_DIR}/cmake/gander.pc.in ${PROJECT_BINARY_DIR}/gander.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/gander.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig
         COMPONENT development)

@@ -78,6 +78,7 @@ struct DeviceCounters {
   std::uint64_t dispatches = 0;
   std::uint64_t barriers = 0;
   std::uint64_t waits = 0;  ///< times the CPU waited for the device
+  double gpu_seconds = 0;   ///< the submissions waited for took on it; 0 where it does not tell
 };
 
 struct PipelineInfo {

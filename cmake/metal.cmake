@@ -1,0 +1,53 @@
+# The Metal backend. On macOS: its sources, the frameworks, and the kernels compiled ahead where the
+# Metal compiler is installed (it comes with Xcode, not with the command line tools); without it they
+# are compiled when gander starts. Elsewhere: the one source that says so.
+file(GLOB GANDER_METAL_HOST_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/backend/gpu/metal/*.cpp)
+list(FILTER GANDER_METAL_HOST_SOURCES EXCLUDE REGEX "/no_metal\\.cpp$")
+list(FILTER GANDER_SOURCES EXCLUDE REGEX "/backend/gpu/metal/")
+if(APPLE)
+  list(APPEND GANDER_SOURCES ${GANDER_METAL_HOST_SOURCES})
+  set(GANDER_METAL_LIBRARIES "-framework Metal" "-framework Foundation" objc)
+else()
+  list(APPEND GANDER_SOURCES ${PROJECT_SOURCE_DIR}/backend/gpu/metal/no_metal.cpp)
+  set(GANDER_METAL_LIBRARIES "")
+endif()
+
+# Compiles `text`, the file with the text of all kernels, into gander_objects. Metal 3.2 is for macOS
+# 15 and later; a compiler that does not know it leaves an empty file in its place.
+function(gander_compile_metallib text)
+  if(NOT APPLE)
+    return()
+  endif()
+  execute_process(COMMAND xcrun -sdk macosx metal --version RESULT_VARIABLE no_compiler
+                  OUTPUT_QUIET ERROR_QUIET)
+  if(no_compiler)
+    message(STATUS "No Metal compiler: the kernels will be compiled when gander starts")
+    return()
+  endif()
+  set(source ${PROJECT_SOURCE_DIR}/backend/gpu/metal/metallib.cpp)
+  foreach(version 3.1 3.2)
+    set(metallib ${PROJECT_BINARY_DIR}/gander_${version}.metallib)
+    string(REPLACE . _ suffix ${version})
+    if(version STREQUAL 3.1)
+      set(macos 14.0)
+    else()
+      set(macos 15.0)
+    endif()
+    execute_process(COMMAND xcrun -sdk macosx metal -std=metal${version} -x metal -c /dev/null
+                            -o /dev/null RESULT_VARIABLE unknown_version OUTPUT_QUIET ERROR_QUIET)
+    if(unknown_version)
+      file(WRITE ${metallib} "")
+    else()
+      # Precise results: as MTLCompileOptions are set for the source (kernel_library.cpp).
+      add_custom_command(
+        OUTPUT ${metallib}
+        COMMAND xcrun -sdk macosx metal -std=metal${version} -mmacosx-version-min=${macos}
+                -fno-fast-math -x metal ${text} -o ${metallib}
+        DEPENDS ${text}
+        VERBATIM)
+    endif()
+    set_property(SOURCE ${source} APPEND PROPERTY OBJECT_DEPENDS ${metallib})
+    set_property(SOURCE ${source} APPEND PROPERTY COMPILE_DEFINITIONS
+                                                  GANDER_METALLIB_${suffix}="${metallib}")
+  endforeach()
+endfunction()
