@@ -90,11 +90,12 @@ class CudaDevice final : public Device {
     fail("CUDA: {} cannot stay in the memory of the CPU: allocate and write it", label);
   }
 
+  // The driver has copied pageable memory when it returns, and the device reads that copy after
+  // what was queued before: a token can be written while earlier ones run.
   void write(const View& view, std::span<const std::byte> bytes) override {
     make_current();
     check(driver_.MemcpyHtoDAsync(address(view, bytes.size()), bytes.data(), bytes.size(), stream_),
           "cuMemcpyHtoDAsync", kReopen);
-    check(driver_.StreamSynchronize(stream_), "cuStreamSynchronize", kReopen);
   }
 
   void read(const View& view, std::span<std::byte> bytes) const override {
