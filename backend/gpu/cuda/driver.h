@@ -1,0 +1,84 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+// The functions of NVIDIA's driver (libcuda.so.1) that gander calls, found at run time: building
+// needs no CUDA headers, and a computer without the driver runs the same executable. Types and
+// numbers are those of the documented binary interface of the driver API.
+namespace gander::gpu::cuda {
+
+using Result = int;  ///< CUresult; 0 is success
+using DeviceHandle = int;
+using Address = std::uint64_t;  ///< CUdeviceptr
+using Context = struct ContextObject*;
+using Module = struct ModuleObject*;
+using Function = struct FunctionObject*;
+using Stream = struct StreamObject*;
+using Event = struct EventObject*;
+
+inline constexpr int kMaxGroupMemory = 8;  // of CUdevice_attribute
+inline constexpr int kMultiprocessors = 16;
+inline constexpr int kMajorCapability = 75;
+inline constexpr int kMinorCapability = 76;
+
+inline constexpr int kFunctionMaxThreads = 0;  // of CUfunction_attribute
+
+inline constexpr int kErrorLogBuffer = 5;  // of CUjit_option
+inline constexpr int kErrorLogBytes = 6;
+
+inline constexpr unsigned kStreamNonBlocking = 1;
+inline constexpr unsigned kEventDisableTiming = 2;
+
+inline constexpr Result kOutOfMemory = 2;
+
+/// Named like the driver's functions without `cu`. A test may fill the table with its own.
+struct Driver {
+  Result (*Init)(unsigned flags);
+  Result (*GetErrorName)(Result, const char** name);
+  Result (*GetErrorString)(Result, const char** text);
+  Result (*DriverGetVersion)(int* version);
+
+  Result (*DeviceGetCount)(int* count);
+  Result (*DeviceGet)(DeviceHandle*, int ordinal);
+  Result (*DeviceGetName)(char* name, int length, DeviceHandle);
+  Result (*DeviceGetAttribute)(int* value, int attribute, DeviceHandle);
+  Result (*DeviceTotalMem)(std::size_t* bytes, DeviceHandle);
+  Result (*DevicePrimaryCtxRetain)(Context*, DeviceHandle);
+  Result (*DevicePrimaryCtxRelease)(DeviceHandle);
+  Result (*CtxSetCurrent)(Context);
+
+  Result (*MemAlloc)(Address*, std::size_t bytes);
+  Result (*MemFree)(Address);
+  Result (*MemGetInfo)(std::size_t* free, std::size_t* total);
+  Result (*MemsetD8Async)(Address, unsigned char value, std::size_t bytes, Stream);
+  Result (*MemcpyHtoDAsync)(Address to, const void* from, std::size_t bytes, Stream);
+  Result (*MemcpyDtoHAsync)(void* to, Address from, std::size_t bytes, Stream);
+
+  Result (*ModuleLoadDataEx)(Module*, const void* image, unsigned count, int* options,
+                             void** values);
+  Result (*ModuleUnload)(Module);
+  Result (*ModuleGetFunction)(Function*, Module, const char* name);
+  Result (*FuncGetAttribute)(int* value, int attribute, Function);
+  Result (*LaunchKernel)(Function, unsigned groups_x, unsigned groups_y, unsigned groups_z,
+                         unsigned threads_x, unsigned threads_y, unsigned threads_z,
+                         unsigned group_memory, Stream, void** parameters, void** extra);
+
+  Result (*StreamCreate)(Stream*, unsigned flags);
+  Result (*StreamDestroy)(Stream);
+  Result (*StreamSynchronize)(Stream);
+  Result (*EventCreate)(Event*, unsigned flags);
+  Result (*EventDestroy)(Event);
+  Result (*EventRecord)(Event, Stream);
+  Result (*EventSynchronize)(Event);
+
+  /// "CUDA_ERROR_OUT_OF_MEMORY (out of memory)".
+  std::string describe(Result) const;
+};
+
+/// The driver of this computer, loaded once and never unloaded. Throws Error when there is none, or
+/// when it lacks a function.
+const Driver& load_driver();
+
+}  // namespace gander::gpu::cuda

@@ -1,0 +1,116 @@
+#include "backend/gpu/cuda/ptx.h"
+
+#include <charconv>
+
+#include "base/error.h"
+
+namespace gander::gpu::cuda {
+
+namespace {
+
+constexpr std::string_view kEntry = ".visible .entry ";
+
+/// Takes a line, with its end, from the front of `text`.
+std::string_view take_line(std::string_view& text) {
+  const std::size_t end = std::min(text.find('\n'), text.size() - 1) + 1;
+  const std::string_view line = text.substr(0, end);
+  text.remove_prefix(end);
+  return line;
+}
+
+/// The name of the kernel that begins with this line; empty if none does.
+std::string_view entry_name(std::string_view line) {
+  if (!line.starts_with(kEntry)) return {};
+  line.remove_prefix(kEntry.size());
+  return line.substr(0, line.find('('));
+}
+
+bool has_kernel(std::string_view module, std::string_view name) {
+  while (!module.empty()) {
+    if (entry_name(take_line(module)) == name) return true;
+  }
+  return false;
+}
+
+/// The module without its other kernels. A function's closing brace is a line of its own.
+std::string keep_kernel(std::string_view module, std::string_view name) {
+  std::string kept;
+  while (!module.empty()) {
+    std::string_view line = take_line(module);
+    if (const std::string_view other = entry_name(line); !other.empty() && other != name) {
+      while (!module.empty() && !line.starts_with('}')) line = take_line(module);
+    } else {
+      kept += line;
+    }
+  }
+  return kept;
+}
+
+std::uint32_t number_at(std::string_view text, std::size_t begin, std::size_t& end) {
+  std::uint32_t number = 0;
+  const char* last = std::from_chars(text.data() + begin, text.data() + text.size(), number).ptr;
+  end = static_cast<std::size_t>(last - text.data());
+  return number;
+}
+
+std::uint32_t constant_bits(std::uint32_t index, std::string_view kernel,
+                            std::span<const FunctionConstant> constants) {
+  for (const FunctionConstant& constant : constants) {
+    if (constant.index == index) return constant.bits;
+  }
+  fail(
+      "CUDA: kernel {} uses function constant {}, which its pipeline does not give: give it where "
+      "the pipeline is made",
+      kernel, index);
+}
+
+/// Puts values in the places of the names that stand for them.
+std::string substitute(std::string_view text, std::string_view kernel, std::string_view parameter,
+                       std::span<const FunctionConstant> constants) {
+  constexpr std::string_view kPlace = "gander_", kConstant = "constant_", kArguments = "arguments";
+  std::string result;
+  result.reserve(text.size());
+  for (;;) {
+    const std::size_t place = text.find(kPlace);
+    result += text.substr(0, place);
+    if (place == std::string_view::npos) return result;
+    text.remove_prefix(place + kPlace.size());
+    if (text.starts_with(kArguments)) {
+      result += parameter;
+      text.remove_prefix(kArguments.size());
+    } else if (text.starts_with(kConstant)) {
+      std::size_t end = 0;
+      const std::uint32_t index = number_at(text, kConstant.size(), end);
+      result += std::to_string(constant_bits(index, kernel, constants));
+      text.remove_prefix(end);
+    } else {
+      result += kPlace;
+    }
+  }
+}
+
+}  // namespace
+
+KernelText specialise(std::span<const std::string_view> modules, std::string_view name,
+                      std::span<const FunctionConstant> constants) {
+  for (const std::string_view module : modules) {
+    if (!has_kernel(module, name)) continue;
+    const std::string parameter = fmt::format("{}_param_0", name);
+    KernelText text;
+    text.ptx = substitute(keep_kernel(module, name), name, parameter, constants);
+    // .param .align 8 .b8 NAME_param_0[BYTES]
+    const std::string array = parameter + "[";
+    const std::size_t place = text.ptx.find(array);
+    std::size_t end = 0;
+    if (place != std::string::npos) {
+      text.argument_bytes = number_at(text.ptx, place + array.size(), end);
+    }
+    return text;
+  }
+  if (modules.empty()) {
+    fail("CUDA: built without kernels: configure with -DGANDER_CUDA_KERNELS=ON (needs clang 19)");
+  }
+  fail("CUDA: there is no kernel named {}: see kernels/README.md", name);
+}
+
+}  // namespace gander::gpu::cuda

@@ -1,0 +1,328 @@
+#include <gmock/gmock.h>
+
+#include <cstring>
+#include <map>
+
+#include "backend/gpu/cuda/cuda_device.h"
+#include "base/error.h"
+
+// The device over a driver of our own, whose kernel adds a number to every float of a buffer: what
+// is asked of the driver, in which order, and what its errors become. What a GPU computes is tested
+// by the tests of the kernels (script/gpu-test).
+namespace gander::gpu {
+namespace {
+
+using cuda::Address;
+using cuda::Driver;
+using cuda::Result;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+constexpr Result kIllegalAddress = 700;
+
+/// What the driver of the test was asked to do, and what it is told to answer.
+struct Record {
+  std::vector<std::string> calls;
+  std::map<std::string, Result> failures;  ///< call → what it returns
+  std::map<Address, std::size_t> memory;
+  int capability = 9;
+  int max_threads = 256;
+  std::string module;
+  unsigned group_memory = 0;
+};
+Record* record = nullptr;  // a driver's functions have no other place to look
+
+Result answer(const std::string& call) {
+  record->calls.push_back(call);
+  const auto failure = record->failures.find(call);
+  return failure == record->failures.end() ? 0 : failure->second;
+}
+
+template <typename Handle>
+Result give(const std::string& call, Handle* handle) {
+  static int object = 0;
+  *handle = reinterpret_cast<Handle>(&object);
+  return answer(call);
+}
+
+Result allocate(Address* address, std::size_t bytes) {
+  if (const Result result = answer("MemAlloc"); result != 0) return result;
+  *address = reinterpret_cast<Address>(std::malloc(bytes));
+  record->memory[*address] = bytes;
+  return 0;
+}
+
+Result release(Address address) {
+  std::free(reinterpret_cast<void*>(address));
+  record->memory.erase(address);
+  return 0;
+}
+
+Result load_module(cuda::Module* module, const void* image, unsigned count, int* options,
+                   void** values) {
+  record->module = static_cast<const char*>(image);
+  for (unsigned i = 0; i < count; ++i) {
+    if (options[i] == cuda::kErrorLogBuffer) {
+      std::strcpy(static_cast<char*>(values[i]), "line 7:\nno such instruction");
+    }
+  }
+  return give("ModuleLoadDataEx", module);
+}
+
+/// The kernel `add`: floats at buffer 0, as many as there are threads; the summand is the
+/// parameter.
+Result launch(cuda::Function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned,
+              unsigned, unsigned group_memory, cuda::Stream, void** parameters, void**) {
+  record->group_memory = group_memory;
+  if (const Result result = answer("LaunchKernel"); result != 0) return result;
+  struct Arguments {
+    float* values;
+    alignas(16) float summand;
+  };
+  const auto* arguments = static_cast<const Arguments*>(parameters[0]);
+  for (unsigned i = 0; i < x * y * z * threads; ++i) arguments->values[i] += arguments->summand;
+  return 0;
+}
+
+Driver fake_driver() {
+  Driver driver{};
+  driver.Init = [](unsigned) { return answer("Init"); };
+  driver.GetErrorName = [](Result, const char** name) { return *name = "CUDA_ERROR_X", 0; };
+  driver.GetErrorString = [](Result, const char** text) { return *text = "what happened", 0; };
+  driver.DeviceGetCount = [](int* count) { return *count = 2, answer("DeviceGetCount"); };
+  driver.DeviceGet = [](int* device, int ordinal) {
+    return *device = ordinal, answer("DeviceGet");
+  };
+  driver.DeviceGetName = [](char* name, int, int) {
+    std::strcpy(name, "NVIDIA of the test");
+    return 0;
+  };
+  driver.DeviceGetAttribute = [](int* value, int attribute, int) {
+    *value = attribute == cuda::kMajorCapability   ? record->capability
+             : attribute == cuda::kMaxGroupMemory  ? 48 << 10
+             : attribute == cuda::kMultiprocessors ? 132
+                                                   : 0;
+    return 0;
+  };
+  driver.DeviceTotalMem = [](std::size_t* bytes, int) { return *bytes = 80U << 20, 0; };
+  driver.DevicePrimaryCtxRetain = [](cuda::Context* context, int) {
+    return give("DevicePrimaryCtxRetain", context);
+  };
+  driver.DevicePrimaryCtxRelease = [](int) { return answer("DevicePrimaryCtxRelease"); };
+  driver.CtxSetCurrent = [](cuda::Context) { return 0; };
+  driver.MemAlloc = allocate;
+  driver.MemFree = release;
+  driver.MemGetInfo = [](std::size_t* free, std::size_t* total) {
+    return *free = 3U << 20, *total = 80U << 20, 0;
+  };
+  driver.MemsetD8Async = [](Address to, unsigned char value, std::size_t bytes, cuda::Stream) {
+    std::memset(reinterpret_cast<void*>(to), value, bytes);
+    return answer("MemsetD8Async");
+  };
+  driver.MemcpyHtoDAsync = [](Address to, const void* from, std::size_t bytes, cuda::Stream) {
+    std::memcpy(reinterpret_cast<void*>(to), from, bytes);
+    return answer("MemcpyHtoDAsync");
+  };
+  driver.MemcpyDtoHAsync = [](void* to, Address from, std::size_t bytes, cuda::Stream) {
+    std::memcpy(to, reinterpret_cast<const void*>(from), bytes);
+    return answer("MemcpyDtoHAsync");
+  };
+  driver.ModuleLoadDataEx = load_module;
+  driver.ModuleUnload = [](cuda::Module) { return answer("ModuleUnload"); };
+  driver.ModuleGetFunction = [](cuda::Function* function, cuda::Module, const char* name) {
+    return give("ModuleGetFunction " + std::string(name), function);
+  };
+  driver.FuncGetAttribute = [](int* value, int, cuda::Function) {
+    return *value = record->max_threads, 0;
+  };
+  driver.LaunchKernel = launch;
+  driver.StreamCreate = [](cuda::Stream* stream, unsigned) { return give("StreamCreate", stream); };
+  driver.StreamDestroy = [](cuda::Stream) { return answer("StreamDestroy"); };
+  driver.StreamSynchronize = [](cuda::Stream) { return answer("StreamSynchronize"); };
+  driver.EventCreate = [](cuda::Event* event, unsigned) { return give("EventCreate", event); };
+  driver.EventDestroy = [](cuda::Event) { return answer("EventDestroy"); };
+  driver.EventRecord = [](cuda::Event, cuda::Stream) { return answer("EventRecord"); };
+  driver.EventSynchronize = [](cuda::Event) { return answer("EventSynchronize"); };
+  return driver;
+}
+
+constexpr std::string_view kModule = R"(
+.visible .entry add(
+	.param .align 16 .b8 add_param_0[20]
+)
+{
+  mov.b32 %r1, gander_constant_0;
+}
+)";
+constexpr std::array kModules = {kModule};
+constexpr std::array kConstants = {FunctionConstant{0, false, 64}};
+
+class CudaDevice : public testing::Test {
+ protected:
+  void SetUp() override { record = &record_; }
+
+  std::unique_ptr<Device> open(int ordinal = 0) {
+    return open_cuda_device({ordinal, &driver_, kModules});
+  }
+
+  /// A dispatch of `add` on the view.
+  static Dispatch add(Device& device, const View& view, float summand) {
+    Dispatch dispatch;
+    dispatch.kernel = "add";
+    dispatch.pipeline = device.pipeline("add", kConstants).id;
+    dispatch.bindings = {{view}};
+    dispatch.parameters.resize(sizeof summand);
+    std::memcpy(dispatch.parameters.data(), &summand, sizeof summand);
+    dispatch.threads = static_cast<std::uint32_t>(view.size / sizeof(float));
+    return dispatch;
+  }
+
+  template <typename Action>
+  static std::string error_of(Action action) {
+    try {
+      action();
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  }
+
+  Record record_;
+  Driver driver_ = fake_driver();
+};
+
+TEST_F(CudaDevice, DescribesItself) {
+  const DeviceInfo info = open(1)->info();
+  EXPECT_EQ(info.name, "NVIDIA of the test");
+  EXPECT_EQ(info.cores, 132U);
+  EXPECT_EQ(info.max_group_memory, 48U << 10);
+  EXPECT_EQ(info.working_set_bytes, 80U << 20);
+  EXPECT_FALSE(info.wraps_memory);
+  EXPECT_TRUE(info.device_fences);
+}
+
+TEST_F(CudaDevice, MemoryBeginsAsZerosAndKeepsWhatIsWritten) {
+  const auto device = open();
+  const std::uint32_t buffer = device->allocate(16, "numbers");
+  device->write({buffer, 4, 4}, std::as_bytes(std::span("abc")));
+  std::array<char, 16> read{};
+  device->read({buffer, 0, 16}, std::as_writable_bytes(std::span(read)));
+  EXPECT_EQ(std::string_view(read.data(), 16), std::string_view("\0\0\0\0abc\0\0\0\0\0\0\0\0", 16));
+  EXPECT_EQ(device->allocated_bytes(), 16U);
+  EXPECT_THAT(error_of([&] {
+                device->write({buffer, 13, 4}, std::as_bytes(std::span("abc")));
+              }),
+              HasSubstr("4 bytes at 13 of a buffer of 16"));
+}
+
+TEST_F(CudaDevice, RunsDispatchesInOrderWithTheirArguments) {
+  const auto device = open();
+  const std::uint32_t buffer = device->allocate(64 * sizeof(float), "numbers");
+  Dispatch first = add(*device, {buffer, 0, 128}, 1);
+  Dispatch second = add(*device, {buffer, 16, 64}, 10);
+  second.barrier = false;
+  second.group_memory = 4096;
+  const std::array dispatches = {first, second};
+  const std::uint64_t number = device->submit(dispatches);
+  device->wait(number);
+  std::array<float, 6> read{};
+  device->read({buffer, 0, sizeof read}, std::as_writable_bytes(std::span(read)));
+  EXPECT_THAT(read, ElementsAre(1, 1, 1, 1, 11, 11));
+  EXPECT_EQ(record_.group_memory, 4096U);
+  EXPECT_EQ(number, 1U);
+  EXPECT_EQ(device->counters().submissions, 1U);
+  EXPECT_EQ(device->counters().dispatches, 2U);
+  EXPECT_EQ(device->counters().barriers, 1U);
+}
+
+TEST_F(CudaDevice, WaitsOnlyForWhatMayStillRun) {
+  const auto device = open();
+  const std::uint32_t buffer = device->allocate(128, "numbers");
+  const std::array dispatches = {add(*device, {buffer, 0, 128}, 1)};
+  for (int i = 0; i < 3; ++i) device->submit(dispatches);
+  EXPECT_EQ(std::ranges::count(record_.calls, "EventSynchronize"), 0);
+  device->wait(2);
+  device->wait(1);
+  EXPECT_EQ(device->counters().waits, 1U);
+  device->wait(3);
+  EXPECT_EQ(device->counters().waits, 2U);
+  device->submit(dispatches);
+  EXPECT_EQ(std::ranges::count(record_.calls, "EventCreate"), 3) << "events are used again";
+}
+
+TEST_F(CudaDevice, EqualPipelinesAreCompiledOnce) {
+  const auto device = open();
+  const PipelineInfo first = device->pipeline("add", kConstants);
+  EXPECT_EQ(device->pipeline("add", kConstants).id, first.id);
+  EXPECT_EQ(first.max_threads, 256U);
+  EXPECT_THAT(record_.module, HasSubstr("mov.b32 %r1, 64;"));
+  const std::array other = {FunctionConstant{0, false, 65}};
+  EXPECT_NE(device->pipeline("add", other).id, first.id);
+  EXPECT_EQ(std::ranges::count(record_.calls, "ModuleLoadDataEx"), 2);
+}
+
+TEST_F(CudaDevice, GivesEverythingBack) {
+  {
+    const auto device = open();
+    const std::uint32_t buffer = device->allocate(128, "numbers");
+    const std::array dispatches = {add(*device, {buffer, 0, 128}, 1)};
+    device->submit(dispatches);
+  }
+  EXPECT_TRUE(record_.memory.empty());
+  for (const auto* call :
+       {"ModuleUnload", "EventDestroy", "StreamDestroy", "DevicePrimaryCtxRelease"}) {
+    EXPECT_EQ(std::ranges::count(record_.calls, call), 1) << call;
+  }
+}
+
+TEST_F(CudaDevice, RefusesGpusItCannotUse) {
+  EXPECT_THAT(error_of([&] { open(2); }), HasSubstr("no GPU 2: the driver shows 2"));
+  record_.capability = 7;
+  EXPECT_THAT(error_of([&] { open(); }), HasSubstr("NVIDIA of the test has capability 7.0"));
+  record_.capability = 8;
+  record_.failures["Init"] = 100;
+  EXPECT_THAT(error_of([&] { open(); }), HasSubstr("cuInit: CUDA_ERROR_X (what happened)"));
+}
+
+TEST_F(CudaDevice, ErrorsSayWhatAndWhere) {
+  const auto device = open();
+  const std::uint32_t buffer = device->allocate(2048, "numbers");
+  Dispatch dispatch = add(*device, {buffer, 0, 128}, 1);
+
+  record_.failures["MemAlloc"] = cuda::kOutOfMemory;
+  EXPECT_THAT(error_of([&] { device->allocate(9U << 20, "the head"); }),
+              HasSubstr("no memory for the head: 9 MB wanted, 3 of 80 MB free"));
+
+  record_.failures["ModuleLoadDataEx"] = 218;
+  EXPECT_THAT(error_of([&] {
+                device->pipeline("add", std::array{FunctionConstant{0, false, 1}});
+              }),
+              HasSubstr("kernel add: CUDA_ERROR_X (what happened): line 7: no such instruction"));
+
+  record_.failures["LaunchKernel"] = 1;
+  EXPECT_THAT(error_of([&] {
+                device->submit({&dispatch, 1});
+              }),
+              HasSubstr("cuLaunchKernel of add (1 × 1 groups of 32 threads"));
+  record_.failures.clear();
+
+  dispatch.threads = 288;
+  EXPECT_THAT(error_of([&] { device->submit({&dispatch, 1}); }), HasSubstr("not 288 and 20"));
+  dispatch.threads = 32;
+  dispatch.parameters.resize(5);
+  EXPECT_THAT(error_of([&] { device->submit({&dispatch, 1}); }), HasSubstr("not 32 and 21"));
+}
+
+TEST_F(CudaDevice, FailuresOfKernelsNameThem) {
+  const auto device = open();
+  const std::uint32_t buffer = device->allocate(128, "numbers");
+  const std::vector dispatches(3, add(*device, {buffer, 0, 128}, 1));
+  record_.failures["EventSynchronize"] = kIllegalAddress;
+  const auto one = device->submit(std::span(dispatches).first(1));
+  EXPECT_THAT(error_of([&] { device->wait(one); }), HasSubstr("kernel add failed: CUDA_ERROR_X"));
+  const auto more = device->submit(dispatches);
+  EXPECT_THAT(error_of([&] { device->wait(more); }), HasSubstr("submit one at a time"));
+}
+
+}  // namespace
+}  // namespace gander::gpu
