@@ -1,10 +1,10 @@
-// One value a thread: y is the result, read and written in place where an operation reads it.
 #include <metal_stdlib>
-
-#include "kernels/primitives/activation.h"
-#include "kernels/primitives/parameters.h"
-
 using namespace metal;
+
+#include "activation.h"
+#include "parameters.h"
+
+// One value a thread: y is the result, read and written in place where an operation reads it.
 
 // y = x
 kernel void blit(device const float* x [[buffer(0)]],

@@ -1,9 +1,9 @@
-// What mixes a token with its predecessor, and what the two halves of a layer keep for the next.
 #include <metal_stdlib>
-
-#include "kernels/primitives/parameters.h"
-
 using namespace metal;
+
+#include "parameters.h"
+
+// What mixes a token with its predecessor, and what the two halves of a layer keep for the next.
 
 // mixed[t] = x[t] + (x[t - 1] - x[t]) ∘ mix; the row before the first is the state's `shift`.
 kernel void token_shift(device const float* x [[buffer(0)]],

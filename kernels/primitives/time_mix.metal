@@ -1,11 +1,11 @@
+#include <metal_stdlib>
+using namespace metal;
+
+#include "../function_constants.h"
+#include "parameters.h"
+
 // The recurrence of time mixing, and what prepares its operands. Rows of a chunk are [H N] values,
 // a head after the other; S is [H][N][N], row i = value index, column j = key index.
-#include <metal_stdlib>
-
-#include "kernels/function_constants.h"
-#include "kernels/primitives/parameters.h"
-
-using namespace metal;
 
 // k = k ∘ (1 + (a - 1) ∘ k_a)
 kernel void control_k_v7(device const float* k_a [[buffer(0)]],
