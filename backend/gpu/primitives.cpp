@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "backend/gpu/layer_buffers.h"
+
 namespace gander::gpu {
 
 namespace {
@@ -11,8 +13,12 @@ constexpr std::uint32_t kThreads = 256;
 // The length below which a vector is not scaled to length 1.
 constexpr float kLengthEpsilon = 1e-12F;
 
+std::uint32_t number(std::uint64_t value) {
+  return static_cast<std::uint32_t>(value);
+}
+
 std::uint32_t count(const View& view) {
-  return static_cast<std::uint32_t>(view.size / sizeof(float));
+  return number(view.size / sizeof(float));
 }
 
 }  // namespace
@@ -20,9 +26,9 @@ std::uint32_t count(const View& view) {
 template <typename Parameters>
 void Primitives::record(std::string_view kernel, std::uint32_t weight_types,
                         std::vector<Binding> bindings, const Parameters& parameters, Item item,
-                        std::uint32_t items) const {
+                        std::uint32_t items, std::uint32_t scratch) const {
   recorder_.record(program_, kernel, layer_, weight_types, std::move(bindings), parameters,
-                   {.threads = kThreads});
+                   {.threads = kThreads, .group_memory = number(scratch * sizeof(float))});
   // The grid follows from the threads that the pipeline allows.
   Dispatch& dispatch = program_.dispatches.back();
   std::uint32_t of_group = 1;
@@ -119,21 +125,20 @@ void Primitives::time_first(const View& r_k, const View& r, const View& packed,
 void Primitives::lookup(const View& token, const MatrixView& matrix, const View& x) const {
   const Binding row = {matrix.view, row_bytes(matrix.type, matrix.columns), 0};
   record("lookup", type_bit(matrix.type), {in(token), row, out(x)},
-         LookupParameters{matrix.columns, type_number(matrix)}, Item::Group, 1);
+         LookupParameters{matrix.columns, type_number(matrix)}, Item::Thread, matrix.columns);
 }
 
 void Primitives::matmul(const MatrixView& matrix, const View& x, const View& y,
                         std::uint32_t activation) const {
   record("matmul_vec", type_bit(matrix.type), {in(matrix.view), in(x), out(y)},
          MatmulParameters{matrix.rows, matrix.columns, 1, type_number(matrix), activation},
-         Item::SimdGroup, matrix.rows);
+         Item::SimdGroup, (matrix.rows + 3) / 4, (matrix.columns + 3) / 4 * 4);
 }
 
-void Primitives::matmul_transposed(const MatrixView& matrix, const View& x, const View& y) const {
-  record(
-      "matmul_transposed", type_bit(matrix.type), {in(matrix.view), in(x), out(y)},
-      MatmulParameters{matrix.rows, matrix.columns, 1, type_number(matrix), GANDER_ACTIVATION_NONE},
-      Item::Thread, matrix.rows);
+void Primitives::matmul_sparse(const MatrixView& matrix, const View& x, const View& y) const {
+  record("matmul_sparse", type_bit(matrix.type), {in(matrix.view), in(x), out(y)},
+         SparseMatmulParameters{1, type_number(matrix)}, Item::Group,
+         (matrix.rows + kValueTile - 1) / kValueTile, GANDER_FFN_VALUE_SCRATCH(kThreads));
 }
 
 }  // namespace gander::gpu

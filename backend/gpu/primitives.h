@@ -53,15 +53,17 @@ class Primitives {
   /// y = activation(W x)
   void matmul(const MatrixView& matrix, const View& x, const View& y,
               std::uint32_t activation = GANDER_ACTIVATION_NONE) const;
-  /// y = W x, where W is stored as transposed_value.h says; rows of zeros in x are not read.
-  void matmul_transposed(const MatrixView& matrix, const View& x, const View& y) const;
+  /// y = W x, where W is stored as transposed_value.h says: columns where x is zero are not read.
+  void matmul_sparse(const MatrixView& matrix, const View& x, const View& y) const;
 
  private:
-  // `items` are threads, SIMD groups or thread groups of a launch, by what takes one of them.
+  // `items` of a launch are taken by a thread, a SIMD group or a thread group each; `scratch` is
+  // floats of thread-group memory.
   enum class Item { Thread, SimdGroup, Group };
   template <typename Parameters>
   void record(std::string_view kernel, std::uint32_t weight_types, std::vector<Binding> bindings,
-              const Parameters& parameters, Item item, std::uint32_t items) const;
+              const Parameters& parameters, Item item, std::uint32_t items,
+              std::uint32_t scratch = 0) const;
 
   const Config& config() const { return recorder_.config(); }
 

@@ -2,6 +2,7 @@
 
 #include "backend/gpu/buffer_pool.h"
 #include "backend/gpu/primitives.h"
+#include "backend/gpu/recording_device.h"
 
 namespace gander::gpu {
 
@@ -26,6 +27,12 @@ UnfusedBuffers make_unfused_buffers(const Config& config, Device& device) {
   add(buffers.ffn_k, config.ffn_width);
   pool.allocate(device, "unfused activations");
   return buffers;
+}
+
+std::uint64_t unfused_bytes(const Config& config, const DeviceInfo& info) {
+  RecordingDevice device(info);
+  make_unfused_buffers(config, device);
+  return device.allocated_bytes();
 }
 
 View UnfusedDispatcher::vector(const View& together, std::uint32_t index) const {
@@ -134,12 +141,16 @@ void UnfusedDispatcher::encode_ffn(Program& program, std::uint32_t layer) const 
   op.add(vector(w.ln2, 1), b.ffn_x);
   op.token_shift(b.ffn_x, shift, w.ffn_mix, b.ffn_kx);
   op.matmul(w.ffn_key, b.ffn_kx, b.ffn_k, GANDER_ACTIVATION_SQUARED_RELU);
-  op.matmul_transposed(w.ffn_value, b.ffn_k, b.ffn_v);
+  op.matmul_sparse(w.ffn_value, b.ffn_k, b.ffn_v);
   op.channel_mix(b.ffn_v, b.ffn_x, shift);
   op.add(b.ffn_x, x);
 }
 
-Program record_token(const UnfusedDispatcher& dispatcher, const Config& config, const View& token) {
+Program record_unfused_token(const Config& config, const ModelMemory& memory,
+                             const UnfusedBuffers& buffers, const LaunchShapes& shapes,
+                             Device& device, const View& token) {
+  const Recorder recorder(device, config);
+  const UnfusedDispatcher dispatcher(recorder, memory, shapes, buffers);
   Program program;
   dispatcher.embed(program, token);
   for (std::uint32_t layer = 0; layer < config.layers; ++layer) {

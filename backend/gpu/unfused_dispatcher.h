@@ -21,6 +21,8 @@ struct UnfusedBuffers {
 };
 
 UnfusedBuffers make_unfused_buffers(const Config& config, Device& device);
+/// Bytes that make_unfused_buffers allocates.
+std::uint64_t unfused_bytes(const Config& config, const DeviceInfo& info);
 
 /// Records a layer without fusing: an operation is a dispatch, and each waits for the one before.
 /// 50 dispatches in every layer; the first has no value residual, but ln0. Weights, x, v_first,
@@ -51,7 +53,9 @@ class UnfusedDispatcher {
   LayerDispatcher fused_;
 };
 
-/// embed, all layers, head. Everything before the last dispatch computes the state alone.
-Program record_token(const UnfusedDispatcher& dispatcher, const Config& config, const View& token);
+/// As record_token, without fusing.
+Program record_unfused_token(const Config& config, const ModelMemory& memory,
+                             const UnfusedBuffers& buffers, const LaunchShapes& shapes,
+                             Device& device, const View& token);
 
 }  // namespace gander::gpu

@@ -68,6 +68,12 @@ struct MatmulParameters {
   uint activation;
 };
 
+// The ffn value matrix, stored by hidden unit: its widths are function constants.
+struct SparseMatmulParameters {
+  uint tokens;
+  uint type;
+};
+
 struct LookupParameters {
   uint columns;
   uint type;
