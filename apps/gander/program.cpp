@@ -42,12 +42,11 @@ Recording record(const Weights& weights, bool unfused) {
   const gpu::View& token = recording.memory.buffers.token;
   if (unfused) {
     recording.plan.activation_bytes += gpu::unfused_bytes(weights.config, recording.info);
-    recording.program = gpu::record_unfused_token(
-        weights.config, recording.memory, gpu::make_unfused_buffers(weights.config, device), shapes,
-        device, token);
+    recording.program = gpu::record_unfused_token(weights.config, recording.memory,
+                                                  gpu::make_unfused_buffers(weights.config, device),
+                                                  shapes, device, token);
   } else {
-    recording.program =
-        gpu::record_token(weights.config, recording.memory, shapes, device, token);
+    recording.program = gpu::record_token(weights.config, recording.memory, shapes, device, token);
   }
   return recording;
 }

@@ -61,9 +61,8 @@ GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<D
   for (std::uint32_t place = 0; place < kPlaces; ++place) {
     const View token = tokens_.part(place * sizeof(TokenId), sizeof(TokenId));
     programs_[place] =
-        options.unfused
-            ? record_unfused_token(config, memory_, unfused_, shapes_, *device_, token)
-            : record_token(config, memory_, shapes_, *device_, token);
+        options.unfused ? record_unfused_token(config, memory_, unfused_, shapes_, *device_, token)
+                        : record_token(config, memory_, shapes_, *device_, token);
   }
   upload_weights(*weights_, memory_.weights, *device_, options.progress);
 }
