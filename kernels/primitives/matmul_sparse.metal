@@ -1,6 +1,7 @@
 #include <metal_stdlib>
 using namespace metal;
 
+#include "../group.h"
 #include "../sum_units.h"
 #include "parameters.h"
 
