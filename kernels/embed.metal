@@ -21,6 +21,6 @@ kernel void embed(device const uint* token [[buffer(0)]],
     scratch[i] = matrix_value(matrix, *token, i);
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  layer_norm(scratch, norm, scratch + round_up(kWidth, 4u), self);
+  normalize_vector(scratch, norm, scratch + round_up(kWidth, 4u), self);
   store_vector(scratch, x, self);
 }

@@ -22,9 +22,9 @@ kernel void ffn_key(device const float* x [[buffer(0)]],
                     uint simdgroups [[simdgroups_per_threadgroup]]) {
   const GroupThread self = group_thread(lane, simdgroup, simdgroups);
   load_vector(x, scratch, self);
-  layer_norm(scratch, norm, scratch + round_up(kWidth, 4u), self);
+  normalize_vector(scratch, norm, scratch + round_up(kWidth, 4u), self);
   if (position == 0u) store_vector(scratch, normalized, self);
-  token_shift(scratch, shift, mix, self);
+  shift_vector(scratch, shift, mix, self);
   threadgroup_barrier(mem_flags::mem_threadgroup);
 
   const MatrixView matrix = matrix_view(key, parameters.type, kFfnWidth, kWidth);

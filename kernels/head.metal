@@ -30,7 +30,7 @@ kernel void head(device const float* x [[buffer(0)]],
                  uint simdgroups [[simdgroups_per_threadgroup]]) {
   const GroupThread self = group_thread(lane, simdgroup, simdgroups);
   load_vector(x, scratch, self);
-  layer_norm(scratch, norm, scratch + round_up(kWidth, 4u), self);
+  normalize_vector(scratch, norm, scratch + round_up(kWidth, 4u), self);
   threadgroup_barrier(mem_flags::mem_threadgroup);
 
   const MatrixView matrix = matrix_view(head_matrix, parameters.type, kVocabSize, kWidth);

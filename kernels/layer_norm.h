@@ -84,8 +84,8 @@ static inline void store_vector(threadgroup const float* x, device float* to, Gr
 }
 
 // `norm` is [2][C], weight and bias; `partials` has a float for each SIMD group.
-static inline void layer_norm(threadgroup float* x, device const float* norm,
-                              threadgroup float* partials, GroupThread self) {
+static inline void normalize_vector(threadgroup float* x, device const float* norm,
+                                    threadgroup float* partials, GroupThread self) {
   if (width_has_quads()) {
     normalize_elements((threadgroup float4*)x, (device const float4*)norm,
                        (device const float4*)(norm + kWidth), partials, self);
@@ -94,8 +94,8 @@ static inline void layer_norm(threadgroup float* x, device const float* norm,
   }
 }
 
-static inline void token_shift(threadgroup float* x, device const float* previous,
-                               device const float* mix, GroupThread self) {
+static inline void shift_vector(threadgroup float* x, device const float* previous,
+                                device const float* mix, GroupThread self) {
   if (width_has_quads()) {
     shift_elements((threadgroup float4*)x, (device const float4*)previous,
                    (device const float4*)mix, self);

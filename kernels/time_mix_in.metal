@@ -76,9 +76,9 @@ kernel void time_mix_in(device const float* x [[buffer(0)]],
   }
 
   load_vector(x, scratch, self);
-  layer_norm(scratch, norm, scratch + round_up(kWidth, 4u), self);
+  normalize_vector(scratch, norm, scratch + round_up(kWidth, 4u), self);
   if (position == 0u) store_vector(scratch, normalized, self);
-  token_shift(scratch, shift, mix + mixed * kWidth, self);
+  shift_vector(scratch, shift, mix + mixed * kWidth, self);
   threadgroup_barrier(mem_flags::mem_threadgroup);
 
   const uint end = min((group + 1u) * rows_per_group, matrix.rows);

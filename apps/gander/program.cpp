@@ -32,15 +32,22 @@ struct Recording {
   gpu::Program program;
 };
 
-Recording record(const Weights& weights, bool /*unfused*/) {
+Recording record(const Weights& weights, bool unfused) {
   Recording recording;
   recording.info = gpu::apple_gpu();
   gpu::RecordingDevice device(recording.info);
   const gpu::LaunchShapes shapes = gpu::default_shapes(weights.config, recording.info);
   recording.plan = gpu::plan_memory(weights, shapes, recording.info);
   recording.memory = gpu::place_model(weights, recording.plan.weights, shapes, device);
-  recording.program = gpu::record_token(weights.config, recording.memory, shapes, device,
-                                        recording.memory.buffers.token);
+  const gpu::View& token = recording.memory.buffers.token;
+  if (unfused) {
+    recording.plan.activation_bytes += gpu::unfused_bytes(weights.config, recording.info);
+    recording.program = gpu::record_unfused_token(weights.config, recording.memory,
+                                                  gpu::make_unfused_buffers(weights.config, device),
+                                                  shapes, device, token);
+  } else {
+    recording.program = gpu::record_token(weights.config, recording.memory, shapes, device, token);
+  }
   return recording;
 }
 

@@ -53,13 +53,17 @@ GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<D
       sync_(options.sync) {
   const Config& config = weights_->config;
   plan_ = plan_memory(*weights_, shapes_, device_->info());
+  if (options.unfused) plan_.activation_bytes += unfused_bytes(config, device_->info());
   check_memory(plan_, device_->info());
   memory_ = place_model(*weights_, plan_.weights, shapes_, *device_);
+  if (options.unfused) unfused_ = make_unfused_buffers(config, *device_);
   tokens_ = {device_->allocate(kPlaces * sizeof(TokenId), "tokens"), 0, kPlaces * sizeof(TokenId)};
 
   for (std::uint32_t place = 0; place < kPlaces; ++place) {
     const View token = tokens_.part(place * sizeof(TokenId), sizeof(TokenId));
-    programs_[place] = record_token(config, memory_, shapes_, *device_, token);
+    programs_[place] =
+        options.unfused ? record_unfused_token(config, memory_, unfused_, shapes_, *device_, token)
+                        : record_token(config, memory_, shapes_, *device_, token);
   }
   upload_weights(*weights_, memory_.weights, *device_, options.progress);
 }

@@ -11,6 +11,7 @@
 #include "backend/backend.h"
 #include "backend/gpu/layer_dispatcher.h"
 #include "backend/gpu/program.h"
+#include "backend/gpu/unfused_dispatcher.h"
 
 namespace gander::gpu {
 
@@ -72,6 +73,7 @@ class GpuBackend final : public Backend {
   SyncMode sync_;
   MemoryPlan plan_;
   ModelMemory memory_;
+  UnfusedBuffers unfused_;  // empty when the program is the fused one
   static constexpr std::uint32_t kPlaces = 2 * kAhead;
   View tokens_;  // uint [kPlaces]: what the queued tokens are
   // The same program for each place in tokens_.
