@@ -5,37 +5,37 @@ option(GANDER_CUDA_KERNELS "Compile the kernels for NVIDIA GPUs (needs clang 19 
 
 # gander_cuda_kernels(TARGET): adds the kernels to the target's sources.
 function(gander_cuda_kernels target)
-  find_package(Python3 REQUIRED COMPONENTS Interpreter)
   find_program(GANDER_CUDA_CLANG NAMES clang++-22 clang++-21 clang++-20 clang++-19 clang++ REQUIRED
                DOC "The compiler of the kernels for NVIDIA GPUs")
-  set(tools ${PROJECT_SOURCE_DIR}/tools/msl)
   file(GLOB_RECURSE kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*.metal)
-  file(GLOB_RECURSE headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*.h ${tools}/include/*
-                                              ${tools}/*.py)
+  file(GLOB_RECURSE headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*.h ${GANDER_MSL_DIR}/include/*
+                                              ${GANDER_MSL_DIR}/*.py)
   set(folder ${PROJECT_BINARY_DIR}/cuda_kernels)
   file(MAKE_DIRECTORY ${folder})
   foreach(kernel ${kernels})
-    cmake_path(RELATIVE_PATH kernel BASE_DIRECTORY ${PROJECT_SOURCE_DIR}/kernels OUTPUT_VARIABLE name)
-    string(REPLACE / _ name ${name})
+    cmake_path(RELATIVE_PATH kernel BASE_DIRECTORY ${PROJECT_SOURCE_DIR}/kernels OUTPUT_VARIABLE relative)
+    string(REPLACE / _ name ${relative})
     add_custom_command(
       OUTPUT ${folder}/${name}.ptx
-      COMMAND Python3::Interpreter ${tools}/translate.py ${kernel} ${folder}/${name}.cpp
+      COMMAND ${GANDER_TRANSLATE} kernels/${relative} ${folder}/${name}.cpp
       COMMAND
         ${GANDER_CUDA_CLANG} -x c++ -std=c++20 -S ${folder}/${name}.cpp -o ${folder}/${name}.ptx
-        --target=nvptx64-nvidia-cuda -march=sm_80 -O3 -ffp-contract=fast -ffreestanding -nostdinc++
+        --target=nvptx64-nvidia-cuda -march=sm_80 -O3 -ffp-contract=fast -fno-strict-aliasing
+        -ffreestanding -nostdinc++ -w -I${GANDER_MSL_DIR}/include
         # Barriers and shuffles must stay where all threads reach them, in helpers too.
         -fconvergent-functions
         # All in one: a kernel is specialised as a whole, and address spaces are found by inlining.
-        -mllvm -inline-threshold=1000000 -I${tools}/include -w
+        -mllvm -inline-threshold=1000000 -mllvm -inline-cold-callsite-threshold=1000000
       DEPENDS ${kernel} ${headers}
+      WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
       COMMENT "PTX of ${name}"
       VERBATIM)
     list(APPEND modules ${folder}/${name}.ptx)
   endforeach()
   add_custom_command(
     OUTPUT ${folder}/kernel_modules.cpp
-    COMMAND Python3::Interpreter ${tools}/embed_ptx.py ${modules} ${folder}/kernel_modules.cpp
-    DEPENDS ${modules} ${tools}/embed_ptx.py
+    COMMAND ${Python3_EXECUTABLE} ${GANDER_MSL_DIR}/embed_ptx.py ${modules} ${folder}/kernel_modules.cpp
+    DEPENDS ${modules} ${GANDER_MSL_DIR}/embed_ptx.py
     VERBATIM)
   # The literals are longer than the standard asks of compilers.
   set_source_files_properties(${folder}/kernel_modules.cpp PROPERTIES COMPILE_OPTIONS -w)

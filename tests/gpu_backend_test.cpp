@@ -5,12 +5,12 @@
 #include <vector>
 
 #include "backend/cpu/cpu_backend.h"
-#include "backend/gpu/emulated/emulated_device.h"
 #include "backend/gpu/gpu_backend.h"
 #include "backend/reference/reference_backend.h"
 #include "backend/self_test.h"
 #include "tests/support/backend_check.h"
 #include "tests/support/synthetic_model.h"
+#include "tests/support/test_device.h"
 
 // The whole token program on the emulation, against double precision.
 namespace gander::gpu {
@@ -23,7 +23,7 @@ std::shared_ptr<const Weights> synthetic(const Config& config, DataType type = D
 
 std::unique_ptr<GpuBackend> emulated(const std::shared_ptr<const Weights>& weights,
                                      const GpuOptions& options = {}, Order order = Order::Forward) {
-  return std::make_unique<GpuBackend>(weights, open_emulated_device(order), options);
+  return std::make_unique<GpuBackend>(weights, open_test_device(order), options);
 }
 
 // Largest difference of logits and state, as a share of the largest value.

@@ -9,12 +9,12 @@
 #include <string>
 #include <vector>
 
-#include "backend/gpu/emulated/emulated_device.h"
 #include "backend/gpu/primitives.h"
 #include "kernels/function_constants.h"
 #include "model/quant/blocks.h"
 #include "tests/support/backend_check.h"
 #include "tests/support/kernel_run.h"
+#include "tests/support/test_device.h"
 
 // Each primitive against its formula in double precision.
 namespace gander::gpu {
@@ -48,7 +48,7 @@ std::span<const float> view(const Floats& values) {
 Floats in_all_orders(const std::function<Floats(Device&)>& body) {
   Floats first;
   for (const Order order : {Order::Forward, Order::Reverse, Order::Shuffled}) {
-    const auto device = open_emulated_device(order);
+    const auto device = open_test_device(order);
     const Floats result = body(*device);
     if (order == Order::Forward) first = result;
     EXPECT_EQ(first.size(), result.size());
@@ -489,7 +489,7 @@ TEST(GpuPrimitives, TimeMixOfSeveralHeads) {
 
 TEST(GpuPrimitives, TimeMixOfAChunkIsThatOfItsTokens) {
   const Recurrence recurrence(7, 2, 64);
-  const auto device = open_emulated_device();
+  const auto device = open_test_device();
   const Floats whole = recurrence.computed(*device, 7);
   EXPECT_EQ(whole, recurrence.computed(*device, 1));
   EXPECT_EQ(whole, recurrence.computed(*device, 3));

@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "backend/gpu/emulated/emulated_device.h"
 #include "backend/gpu/gpu_backend.h"
 #include "backend/gpu/recording_device.h"
 #include "backend/reference/reference_backend.h"
@@ -14,6 +13,7 @@
 #include "tests/support/sparse_model.h"
 #include "tests/support/synthetic_model.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/test_device.h"
 
 // The layer recorded operation by operation: how many there are, and that their results are those
 // of the fused stages.
@@ -69,7 +69,7 @@ TEST(GpuUnfused, KeepsApplesLimits) {
 class BothRecordings {
  public:
   explicit BothRecordings(const Weights& weights)
-      : device_(open_emulated_device()),
+      : device_(open_test_device()),
         shapes_(default_shapes(weights.config, device_->info())),
         recorder_(*device_, weights.config) {
     const MemoryPlan plan = plan_memory(weights, shapes_, device_->info());
@@ -271,7 +271,7 @@ TEST(GpuUnfused, AgreesWithTheReference) {
   const auto weights =
       std::make_shared<const Weights>(make_synthetic_weights(synthetic_config(), 5));
   const std::vector<TokenId> tokens = some_tokens(weights->config, 5);
-  GpuBackend backend(weights, open_emulated_device(), {.unfused = true});
+  GpuBackend backend(weights, open_test_device(), {.unfused = true});
   ReferenceBackend reference(weights);
   const std::vector<float> logits = logits_of(backend, tokens);
   const std::vector<float> expected = logits_of(reference, tokens);

@@ -26,10 +26,11 @@ void KernelRun::launch(std::array<std::uint32_t, 2> groups, std::uint32_t thread
   std::vector<Dispatch> dispatches(1);
   Dispatch& dispatch = dispatches[0];
   dispatch.kernel = kernel_;
-  dispatch.pipeline = device_.pipeline(kernel_, constants_).id;
+  const PipelineInfo pipeline = device_.pipeline(kernel_, constants_);
+  dispatch.pipeline = pipeline.id;
   dispatch.parameters = parameters_;
   dispatch.groups = groups;
-  dispatch.threads = threads;
+  dispatch.threads = std::min(threads, pipeline.max_threads / 32 * 32);
   dispatch.group_memory = group_memory;
   for (const Buffer& buffer : buffers_) {
     const bool writes = !buffer.after.empty();

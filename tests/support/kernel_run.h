@@ -56,7 +56,8 @@ class KernelRun {
     set_parameters(std::as_bytes(std::span(&value, 1)));
   }
 
-  /// `groups` in x and y, of `threads` each, with `group_memory` bytes at [[threadgroup(0)]].
+  /// `groups` in x and y, of `threads` each, or as many as the pipeline allows, with `group_memory`
+  /// bytes at [[threadgroup(0)]].
   void launch(std::array<std::uint32_t, 2> groups, std::uint32_t threads,
               std::uint32_t group_memory = 0);
 

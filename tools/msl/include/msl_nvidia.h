@@ -1,215 +1,113 @@
+// The NVIDIA dialect: what has to be known before the types are.
 #pragma once
 
-// What metal_stdlib needs of the machine, on an NVIDIA GPU: clang --target=nvptx64-nvidia-cuda,
-// without CUDA's headers. A SIMD group is a warp, a thread group a block; a device pointer is a
-// pointer to global memory, which clang finds out once everything is inlined.
-//
-// Two things are known only when a pipeline is made, and stand in the PTX text as names until then
-// (backend/gpu/cuda/ptx.h puts the values in their places):
-//   gander_constant_N   the bits of function constant N, so that ptxas folds it into the code
-//   gander_arguments    the kernel's parameter: the addresses of its buffers, eight bytes each, and,
-//                       at the next multiple of 16, the struct that Metal's setBytes would copy
-// So a kernel's arguments are read straight from where the launch put them.
+// clang finds the address spaces itself, by following pointers back to where they come from.
+#define device
+#define threadgroup
+#define constant const
+#define thread
+// Only the entry points below are visible from outside: nothing else is worth compiling alone.
+#define kernel static
+#define MSL_EACH_SPACE(X) X()
+
+#define MSL_FUNCTION static inline __attribute__((always_inline))
+#define MSL_MEMBER __attribute__((always_inline))
+#define MSL_FOR_CONSTANT_OBJECTS(...)
+
+using uchar = unsigned char;
+using ushort = unsigned short;
+using uint = unsigned int;
+using ulong = unsigned long;
+using int8_t = signed char;
+using int16_t = short;
+using int32_t = int;
+using int64_t = long;
+using uint8_t = unsigned char;
+using uint16_t = unsigned short;
+using uint32_t = unsigned int;
+using uint64_t = unsigned long;
+using size_t = unsigned long;
+using half = _Float16;
+
+// Parameters, function constants and group variables: see translate.py, and msl_nvidia.h for what
+// they come to.
+#define MSL_BUFFER(index) = msl::buffer(index)
+#define MSL_GROUP_MEMORY(index) = msl::group_memory()
+#define MSL_BUILTIN(attribute) = msl::attribute()
+#define MSL_FUNCTION_CONSTANT(type, name, index) \
+  static constexpr msl::FunctionConstant<index, type> name{};
+#define MSL_GROUP_VARIABLE(name, dimensions, ...)                           \
+  using name##_type_ = __VA_ARGS__ dimensions;                              \
+  static MSL_SHARED char name##_memory_ alignas(16)[sizeof(name##_type_)];  \
+  name##_type_& name = *(name##_type_*)(MSL_SHARED name##_type_*)name##_memory_
+
+#define MSL_BEGIN_FILE
+#define MSL_CONSTANT_VALUES(...)
+#define MSL_ENTRY(name, buffers, uses, ...)                      \
+  extern "C" __attribute__((nvptx_kernel)) void name(            \
+      msl::ArgumentBlock<msl::argument_bytes(__VA_ARGS__)>) {    \
+    __VA_ARGS__();                                               \
+  }
+#define MSL_END_FILE(id)
 
 #define MSL_GLOBAL __attribute__((address_space(1)))
 #define MSL_SHARED __attribute__((address_space(3)))
 #define MSL_PARAMETER __attribute__((address_space(101)))
 
+// The functions of C's library, which this target lacks, within three units of the last place: the
+// processor's approximate instructions, kept to arguments for which they are that exact.
 namespace msl {
 
-extern MSL_SHARED char group_memory[] __attribute__((aligned(16)));
+MSL_FUNCTION float exp2(float x) { return __nvvm_ex2_approx_f(x); }
 
-// Not volatile: calls are merged and moved like any other arithmetic.
-MSL_FN const MSL_PARAMETER char* arguments() {
-  const MSL_PARAMETER char* address;
-  asm("mov.b64 %0, gander_arguments;" : "=l"(address));
-  return address;
+// exp(x) = 2^n exp(r) with n = round(x / ln 2), |r| <= ln 2 / 2; ln 2 in two parts.
+MSL_FUNCTION float exp(float x) {
+  const float bounded = x < -104.0f ? -104.0f : x > 89.0f ? 89.0f : x;
+  const float n = __builtin_rintf(bounded * 1.44269504f);
+  const float r = __builtin_fmaf(n, -1.42860677e-6f, __builtin_fmaf(n, -0.693145752f, bounded));
+  // 2^n in two steps, since 2^128 is no float.
+  return __nvvm_ex2_approx_f(r * 1.44269504f) * 2.0f * __nvvm_ex2_approx_f(n - 1.0f);
 }
 
-constexpr uint parameter_offset(uint buffers) { return (buffers * 8 + 15) / 16 * 16; }
-
-template <class T>
-inline constexpr bool is_const = false;
-template <class T>
-inline constexpr bool is_const<const T> = true;
-
-// A buffer becomes what the kernel's parameter is: a pointer, a reference to device memory, or, for
-// `constant T&`, the struct of parameters, which comes last and so has as many buffers before it as
-// its index says.
-struct BufferArgument {
-  uint index;
-
-  template <class T>
-  MSL_FN1 operator T*() const {
-    using Pointer = MSL_GLOBAL T*;
-    return (T*)((const MSL_PARAMETER Pointer*)arguments())[index];
+// log(m 2^e) = e ln 2 + 2 artanh(s), s = (m - 1) / (m + 1), with m in [2/3, 4/3).
+MSL_FUNCTION float log(float x) {
+  if (!(x > 0.0f)) return x == 0.0f ? -__builtin_inff() : __builtin_nanf("");
+  if (x == __builtin_inff()) return x;
+  float scale = 0.0f;
+  if (x < 1.17549435e-38f) {
+    x *= 8388608.0f;
+    scale = -23.0f;
   }
-  template <class T>
-  MSL_FN1 operator T&() const {
-    if constexpr (is_const<T>) {
-      return *(T*)(MSL_PARAMETER T*)(arguments() + parameter_offset(index));
-    } else {
-      return *static_cast<T*>(*this);
-    }
-  }
-};
-MSL_FN BufferArgument buffer(uint index) { return {index}; }
-
-struct ThreadgroupArgument {
-  template <class T>
-  MSL_FN1 operator T*() const {
-    return (T*)(MSL_SHARED T*)group_memory;
-  }
-};
-MSL_FN ThreadgroupArgument group_memory_argument() { return {}; }
-
-// Sizes of the block that a kernel with these parameters reads. Thread-group memory counts as a
-// buffer here, which does no harm: it comes last.
-template <class T>
-struct ArgumentBytes {
-  static constexpr uint after(uint begin) { return begin; }
-};
-template <class T>
-struct ArgumentBytes<T*> {
-  static constexpr uint after(uint begin) { return begin + 8; }
-};
-template <class T>
-struct ArgumentBytes<T&> {
-  static constexpr uint after(uint begin) {
-    return is_const<T> ? (begin + 15) / 16 * 16 + uint(sizeof(T)) : begin + 8;
-  }
-};
-template <class... Parameters>
-constexpr uint argument_bytes(void (*)(Parameters...)) {
-  uint bytes = 0;
-  ((bytes = ArgumentBytes<Parameters>::after(bytes)), ...);
-  return bytes > 0 ? bytes : 8;
+  const uint bits = __builtin_bit_cast(uint, x);
+  const int exponent = int(bits - 0x3f2aaaabu) >> 23;
+  const float m = __builtin_bit_cast(float, bits - (uint(exponent) << 23));
+  const float s = (m - 1.0f) / (m + 1.0f), q = s * s;
+  const float series =
+      q * (0.666666667f + q * (0.4f + q * (0.285714286f + q * (0.222222222f + q * 0.181818182f))));
+  return __builtin_fmaf(float(exponent) + scale, 0.693147181f, s * (2.0f + series));
 }
-template <uint N>
-struct alignas(16) ArgumentBlock {
-  char bytes[N];
-};
+MSL_FUNCTION float log2(float x) { return log(x) * 1.44269504f; }
+MSL_FUNCTION float pow(float x, float y) { return y == 0.0f ? 1.0f : exp(y * log(x)); }
 
-template <int Index, class T>
-struct FunctionConstant {
-  MSL_FN1 operator T() const {
-    uint bits;
-    asm("mov.b32 %0, gander_constant_%c1;" : "=r"(bits) : "n"(Index));
-    if constexpr (metal::is_same<T, float>::value) {
-      return __builtin_bit_cast(float, bits);
-    } else {
-      return T(bits);
-    }
+// A continued fraction near zero, where the exponentials would cancel.
+MSL_FUNCTION float tanh(float x) {
+  const float size = __builtin_fabsf(x), q = x * x;
+  if (size < 0.5f) {
+    return x * (945.0f + q * (105.0f + q)) / (945.0f + q * (420.0f + q * 15.0f));
   }
-};
+  return __builtin_copysignf(1.0f - 2.0f / (exp(2.0f * size) + 1.0f), x);
+}
 
-struct IndexArgument {
-  uint x;
-  MSL_FN1 operator uint() const { return x; }
-  MSL_FN1 operator ushort() const { return ushort(x); }
-};
-struct PositionArgument {
-  uint x, y, z;
-  MSL_FN1 operator uint() const { return x; }
-  MSL_FN1 operator ushort() const { return ushort(x); }
-  template <class T>
-  MSL_FN1 operator metal::vec<T, 2>() const {
-    return {T(x), T(y)};
-  }
-  template <class T>
-  MSL_FN1 operator metal::vec<T, 3>() const {
-    return {T(x), T(y), T(z)};
-  }
-};
-
-#define MSL_POSITION(name, reg)                                                          \
-  MSL_FN PositionArgument name() {                                                            \
-    return {uint(__nvvm_read_ptx_sreg_##reg##_x()), uint(__nvvm_read_ptx_sreg_##reg##_y()), \
-            uint(__nvvm_read_ptx_sreg_##reg##_z())};                                       \
-  }
-MSL_POSITION(threadgroup_position_in_grid, ctaid)
-MSL_POSITION(threadgroups_per_grid, nctaid)
-MSL_POSITION(thread_position_in_threadgroup, tid)
-MSL_POSITION(threads_per_threadgroup, ntid)
-#undef MSL_POSITION
-MSL_FN PositionArgument thread_position_in_grid() {
-  const PositionArgument group = threadgroup_position_in_grid();
-  const PositionArgument threads = threads_per_threadgroup();
-  const PositionArgument self = thread_position_in_threadgroup();
-  return {group.x * threads.x + self.x, group.y * threads.y + self.y,
-          group.z * threads.z + self.z};
-}
-MSL_FN PositionArgument threads_per_grid() {
-  const PositionArgument groups = threadgroups_per_grid();
-  const PositionArgument threads = threads_per_threadgroup();
-  return {groups.x * threads.x, groups.y * threads.y, groups.z * threads.z};
-}
-// Groups have one dimension: a Dispatch cannot ask for more.
-MSL_FN IndexArgument thread_index_in_threadgroup() { return {uint(__nvvm_read_ptx_sreg_tid_x())}; }
-MSL_FN IndexArgument thread_index_in_simdgroup() { return {thread_index_in_threadgroup().x % 32}; }
-MSL_FN IndexArgument simdgroup_index_in_threadgroup() {
-  return {thread_index_in_threadgroup().x / 32};
-}
-MSL_FN IndexArgument simdgroups_per_threadgroup() { return {threads_per_threadgroup().x / 32}; }
-MSL_FN IndexArgument threads_per_simdgroup() { return {32}; }
+MSL_FUNCTION float sin(float x) { return __nvvm_sin_approx_f(x); }
+MSL_FUNCTION float cos(float x) { return __nvvm_cos_approx_f(x); }
 
 }  // namespace msl
 
-#define MSL_BUFFER(index) = msl::buffer(index)
-#define MSL_GROUP_MEMORY(index) = msl::group_memory_argument()
-#define MSL_BUILTIN(name) = msl::name()
-#define MSL_FUNCTION_CONSTANT(type, name, index) \
-  static constexpr msl::FunctionConstant<index, type> name {}
-#define MSL_GROUP_VARIABLE(name, dimensions, ...)                                \
-  using name##_type = __VA_ARGS__ dimensions;                                    \
-  static MSL_SHARED char name##_memory alignas(16)[sizeof(name##_type)];         \
-  name##_type& name = *(name##_type*)(MSL_SHARED name##_type*)name##_memory
-#define MSL_ENTRY(name, buffers, used, ...)                         \
-  extern "C" __attribute__((nvptx_kernel)) void name(               \
-      msl::ArgumentBlock<msl::argument_bytes(__VA_ARGS__)>) {       \
-    __VA_ARGS__();                                                  \
-  }
-#define MSL_BEGIN_FILE
-#define MSL_END_FILE(name)
-#define MSL_CONSTANT_VALUES(...)
-
-namespace metal {
-
-MSL_FN void threadgroup_barrier(mem_flags) { __syncthreads(); }
-MSL_FN void simdgroup_barrier(mem_flags) { __nvvm_bar_warp_sync(~0u); }
-
-MSL_FN uint simd_lane_() { return msl::thread_index_in_simdgroup(); }
-
-// Another lane's value, whatever its size.
-template <class T>
-MSL_FN T simd_xchg_(T value, uint lane, int = 0) {
-  int words[(sizeof(T) + 3) / 4] = {};
-  __builtin_memcpy(words, &value, sizeof value);
-  for (int& word : words) word = __nvvm_shfl_sync_idx_i32(~0u, word, lane, 31);
-  __builtin_memcpy(&value, words, sizeof value);
-  return value;
-}
-
-template <class T, class F>
-MSL_FN T simd_fold_(T value, F fold, int = 0) {
-  for (uint distance = 16; distance > 0; distance /= 2) {
-    value = fold(value, simd_xchg_(value, simd_lane_() ^ distance));
-  }
-  return value;
-}
-
-// sums += a b, matrices of 8 by 8 of which a lane has the elements `lane` and `lane + 32`.
-template <class D, class A, class B>
-MSL_FN void mma_(D* sums, const A* a, const B* b, int) {
-  for (uint half = 0; half < 2; ++half) {
-    const uint element = simd_lane_() + 32 * half;
-    for (uint k = 0; k < 8; ++k) {
-      const uint in_a = element / 8 * 8 + k, in_b = k * 8 + element % 8;
-      const A a0 = simd_xchg_(a[0], in_a % 32), a1 = simd_xchg_(a[1], in_a % 32);
-      const B b0 = simd_xchg_(b[0], in_b % 32), b1 = simd_xchg_(b[1], in_b % 32);
-      sums[half] += D(in_a < 32 ? a0 : a1) * D(in_b < 32 ? b0 : b1);
-    }
-  }
-}
-
-}  // namespace metal
+#define MSL_EXP_(x) msl::exp(x)
+#define MSL_EXP2_(x) msl::exp2(x)
+#define MSL_LOG_(x) msl::log(x)
+#define MSL_LOG2_(x) msl::log2(x)
+#define MSL_SIN_(x) msl::sin(x)
+#define MSL_COS_(x) msl::cos(x)
+#define MSL_TANH_(x) msl::tanh(x)
+#define MSL_POW_(x, y) msl::pow(x, y)

@@ -142,9 +142,10 @@ struct alignas(sizeof(T) * (N == 3 ? 4 : N)) vec : storage_<T, N> {
   using storage_<T, N>::v;
 
   vec() = default;
-  MSL_MEMBER constexpr vec(const vec& other) : storage_<T, N>{} { copy_(other.v); }
+  // As a whole, not by element: a load or store of 16 bytes stays one.
+  vec(const vec& other) = default;
   MSL_MEMBER vec& operator=(const vec& other) {
-    for (int i = 0; i < N; ++i) v[i] = other.v[i];
+    __builtin_memcpy((void*)this, (const void*)&other, sizeof other);
     return *this;
   }
   // A number stands for a vector of equal elements.
