@@ -87,6 +87,8 @@ def check_with_clang(clang, translated, metal_version):
         elif inside and not is_header(file):
             findings[-1] = (file, number, inside)
             inside = None
+    # The rest of what clang says about a line that has a finding.
+    findings = [f for f in findings if not is_header(f[0])] or findings
     if dump.returncode == 0:
         findings += lint_ast.lint_ast(dump.stdout.split("\n"), is_header)
     elif not findings:

@@ -4,18 +4,20 @@ import re
 
 import msl_text
 
-BUILTINS = {
-    "thread_position_in_grid",
-    "thread_position_in_threadgroup",
-    "threadgroup_position_in_grid",
-    "threads_per_grid",
-    "threads_per_threadgroup",
-    "threadgroups_per_grid",
-    "thread_index_in_threadgroup",
-    "thread_index_in_simdgroup",
-    "simdgroup_index_in_threadgroup",
-    "simdgroups_per_threadgroup",
-    "threads_per_simdgroup",
+SCALARS = ("uint", "ushort")
+POSITIONS = (*SCALARS, "uint2", "ushort2", "uint3", "ushort3")
+BUILTINS = {  # and the types that they may have
+    "thread_position_in_grid": POSITIONS,
+    "thread_position_in_threadgroup": POSITIONS,
+    "threadgroup_position_in_grid": POSITIONS,
+    "threads_per_grid": POSITIONS,
+    "threads_per_threadgroup": POSITIONS,
+    "threadgroups_per_grid": POSITIONS,
+    "thread_index_in_threadgroup": SCALARS,
+    "thread_index_in_simdgroup": SCALARS,
+    "simdgroup_index_in_threadgroup": SCALARS,
+    "simdgroups_per_threadgroup": SCALARS,
+    "threads_per_simdgroup": SCALARS,
 }
 MAX_BUFFERS = 31
 
@@ -46,7 +48,6 @@ FORBIDDEN_PATTERNS = [
         r"(?<![\w.])(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.])|(?<![\w.])\d+[eE][+-]?\d+(?![\w.])",
         "'{}' needs the suffix f",
     ),
-    (r"#\s*include\s*<(?!metal_)[^>]*>", "{}: kernels include <metal_stdlib> and their own headers"),
 ]
 
 
@@ -88,10 +89,15 @@ def lint_signature(kernel):
                 yield at, f"buffer '{parameter.text}' needs device or constant"
         elif parameter.attribute == "threadgroup":
             groups += 1
+            if not re.search(r"\bthreadgroup\b", parameter.text):
+                yield at, f"'{parameter.text}' needs threadgroup"
             if parameter.index != "0" or groups > 1:
                 yield at, "one thread-group pointer a kernel, at [[threadgroup(0)]]"
         elif parameter.attribute not in BUILTINS:
             yield at, f"unknown attribute [[{parameter.attribute}]]"
+        elif parameter.text.split()[0] not in BUILTINS[parameter.attribute]:
+            types = ", ".join(BUILTINS[parameter.attribute])
+            yield at, f"'{parameter.text}': [[{parameter.attribute}]] is one of {types}"
     for expected, parameter in enumerate(buffers):
         if parameter.index != str(expected):
             yield parameter.start, (

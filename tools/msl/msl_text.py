@@ -101,6 +101,9 @@ def expand(path, pasted=None):
             continue
         local = re.match(r'\s*#\s*include\s*"([^"]+)"', line)
         if not local:
+            system = re.match(r"\s*#\s*include\s*(<.*>)", line)
+            if system and not system[1].startswith("<metal_"):
+                raise TextError(f"{path}:{number}: kernels include Metal's and their own headers, not {system[1]}")
             lines.append("")
             continue
         header = path.parent / local.group(1)

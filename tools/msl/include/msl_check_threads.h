@@ -3,21 +3,33 @@
 
 namespace msl {
 
+template <class T>
+struct Pointed {
+  enum { value = false };
+};
+template <class T>
+struct Pointed<T*> {
+  enum { value = true };
+};
+// A reference to a struct or number, not to a pointer.
+template <class T>
+using IfNoPointer = typename metal::enable_<!Pointed<T>::value>::type;
+
 // A parameter with [[buffer(n)]]: a pointer or reference to device or constant memory.
 struct Buffer {
   template <class T>
   operator __global T*() const;
   template <class T>
   operator __constant T*() const;
-  template <class T>
+  template <class T, class = IfNoPointer<T>>
   operator __global T&() const;
-  template <class T>
+  template <class T, class = IfNoPointer<T>>
   operator __constant T&() const;
 };
 struct GroupMemory {
   template <class T>
   operator __local T*() const;
-  template <class T>
+  template <class T, class = IfNoPointer<T>>
   operator __local T&() const;
 };
 struct Index {
