@@ -162,20 +162,20 @@ TEST(GpuStagesTest, AnyNumberOfThreadsAndRows) {
 
 TEST(GpuStagesTest, TheSameBitsInAnyOrderOfThreadsAndGroups) {
   constexpr StageShape kShape = {96, 12};
-  const StageCase token(odd_stage_weights(DataType::F16));
   const auto forward = open_emulated_device(Order::Forward);
-  for (const Order order : {Order::Reverse, Order::Shuffled}) {
-    const auto device = open_emulated_device(order);
-    EXPECT_EQ(run_embed(*device, token, 96), run_embed(*forward, token, 96));
-    EXPECT_EQ(run_time_mix_in(*device, token, 1, kShape),
-              run_time_mix_in(*forward, token, 1, kShape));
-    EXPECT_EQ(run_wkv(*device, token, 1, 96), run_wkv(*forward, token, 1, 96));
-    EXPECT_EQ(run_time_mix_out(*device, token, 1, kShape),
-              run_time_mix_out(*forward, token, 1, kShape));
-    EXPECT_EQ(run_ffn_key(*device, token, 1, kShape), run_ffn_key(*forward, token, 1, kShape));
-    EXPECT_EQ(run_head(*device, token, kShape), run_head(*forward, token, kShape));
-    EXPECT_EQ(run_ffn_value(*device, token, 1, {96, 3, true}),
-              run_ffn_value(*forward, token, 1, {96, 3, true}));
+  for (const StageCase& token :
+       {StageCase(odd_stage_weights(DataType::F16)), StageCase(stage_weights(DataType::Q8_0))}) {
+    for (const Order order : {Order::Reverse, Order::Shuffled}) {
+      const auto device = open_emulated_device(order);
+      EXPECT_EQ(run_embed(*device, token, 96), run_embed(*forward, token, 96));
+      EXPECT_EQ(run_time_mix_in(*device, token, 1, kShape),
+                run_time_mix_in(*forward, token, 1, kShape));
+      EXPECT_EQ(run_wkv(*device, token, 1, 96), run_wkv(*forward, token, 1, 96));
+      EXPECT_EQ(run_time_mix_out(*device, token, 1, kShape),
+                run_time_mix_out(*forward, token, 1, kShape));
+      EXPECT_EQ(run_ffn_key(*device, token, 1, kShape), run_ffn_key(*forward, token, 1, kShape));
+      EXPECT_EQ(run_head(*device, token, kShape), run_head(*forward, token, kShape));
+    }
   }
 }
 
