@@ -143,9 +143,9 @@ struct Models {
 class GpuUnfusedStages : public testing::TestWithParam<Models> {};
 
 // Both recordings compute with the same weights in fp32. What differs is the order of sums, and
-// through it what comes in from the layers before: 6e-8 a value, over sums of a few hundred, as a
-// share of the largest value. Seen: up to SEEN.
-constexpr double kStageTolerance = 2e-5;
+// through it what comes in from the layers before. As a share of the largest value. Seen: up to
+// 4e-6, and 1.2e-5 after the group norm, which magnifies what a head has little of.
+constexpr double kStageTolerance = 4e-5;
 
 TEST_P(GpuUnfusedStages, EqualTheFusedOnes) {
   const Models& models = GetParam();
