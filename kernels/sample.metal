@@ -176,8 +176,8 @@ kernel void sample(device float* logits [[buffer(0)]],
                    uint lane [[thread_index_in_simdgroup]],
                    uint simdgroup [[simdgroup_index_in_threadgroup]],
                    uint simdgroups [[simdgroups_per_threadgroup]]) {
-  threadgroup uint keys[kCapacity];
-  threadgroup uint tokens[kCapacity];
+  threadgroup uint4 keys[kCapacity / 4];
+  threadgroup uint4 tokens[kCapacity / 4];
   threadgroup atomic_uint low[kBuckets];
   threadgroup atomic_uint high[kBuckets];
   threadgroup atomic_uint gathered[1];

@@ -11,8 +11,8 @@ constant constexpr uint kBuckets = 256;
 constant constexpr uint kCapacity = 3072;  // candidates in thread-group memory; more stay in device memory
 
 struct Workspace {
-  threadgroup uint* keys;
-  threadgroup uint* tokens;  // both kCapacity
+  threadgroup uint4* keys;
+  threadgroup uint4* tokens;  // both kCapacity / 4
   threadgroup atomic_uint* low;
   threadgroup atomic_uint* high;  // both kBuckets: words of 64-bit sums
   threadgroup atomic_uint* gathered;
@@ -29,13 +29,13 @@ struct Candidates {
 
 static inline uint4 candidate_tokens(Candidates all, Workspace work, uint quad) {
   if (!all.gathered) return uint4(4u * quad, 4u * quad + 1u, 4u * quad + 2u, 4u * quad + 3u);
-  return ((const threadgroup uint4*)work.tokens)[quad];
+  return work.tokens[quad];
 }
 
 // Keys of four candidates, kAbsent after the last.
 static inline uint4 candidate_keys(Candidates all, Workspace work, uint quad) {
   if (4u * quad >= all.count) return uint4(kAbsent);
-  if (all.gathered) return ((const threadgroup uint4*)work.keys)[quad];
+  if (all.gathered) return work.keys[quad];
   uint4 keys = uint4(kAbsent);
   if (4u * quad + 4u <= all.count) {
     const uint4 bits = ((const device uint4*)all.logits)[quad];
@@ -206,8 +206,8 @@ static inline Candidates gather(Candidates all, TokenWeights weights, DistanceDi
     for (uint i = 0u; i < 4u; ++i) {
       if (!stays[i]) continue;
       if (place < kCapacity) {
-        work.keys[place] = keys[i];
-        work.tokens[place] = 4u * quad + i;
+        ((threadgroup uint*)work.keys)[place] = keys[i];
+        ((threadgroup uint*)work.tokens)[place] = 4u * quad + i;
       }
       ++place;
     }
@@ -215,7 +215,9 @@ static inline Candidates gather(Candidates all, TokenWeights weights, DistanceDi
   threadgroup_barrier(mem_flags::mem_threadgroup);
   const uint count = atomic_load_explicit(work.gathered, memory_order_relaxed);
   if (count > kCapacity) return all;
-  if (self.index < round_up(count, 4u) - count) work.keys[count + self.index] = kAbsent;
+  if (self.index < round_up(count, 4u) - count) {
+    ((threadgroup uint*)work.keys)[count + self.index] = kAbsent;
+  }
   all.count = count;
   all.gathered = true;
   return all;

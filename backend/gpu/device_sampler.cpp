@@ -1,0 +1,123 @@
+#include "backend/gpu/device_sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string_view>
+#include <vector>
+
+namespace gander::gpu {
+namespace {
+
+#include "kernels/sample_parameters.h"
+
+constexpr std::size_t kMaxBiases = 4096;
+constexpr std::uint32_t kThreads = 1024;
+
+View allocate(Device& device, std::uint64_t bytes, std::string_view label) {
+  return {device.allocate(bytes, label), 0, bytes};
+}
+
+void write(Device& device, const View& view, std::span<const std::byte> bytes) {
+  if (!bytes.empty()) device.write(view.part(0, bytes.size()), bytes);
+}
+
+std::vector<LogitBias> sorted_biases(const SamplerSettings& settings) {
+  std::vector<LogitBias> biases;
+  biases.reserve(settings.logit_bias.size());
+  for (const auto& [token, bias] : settings.logit_bias) biases.push_back({token, bias});
+  std::ranges::stable_sort(biases, {}, &LogitBias::token);
+  return biases;
+}
+
+SampleSettings kernel_settings(const SamplerSettings& from, std::uint32_t vocab_size,
+                               std::uint64_t groups) {
+  SampleSettings to = {};
+  to.greedy = from.temperature == 0.0F || from.top_k == 1 ? 1 : 0;
+  to.inverse_temperature = 1.0F / std::max(from.temperature, 1e-30F);
+  to.top_k = from.top_k < vocab_size ? from.top_k : 0;
+  if (from.top_p < 1.0F) {
+    const auto share = static_cast<std::uint64_t>(std::ldexp(from.top_p, 64));
+    // A share of less than 2^-64 leaves the most probable token, as 2^-64 does.
+    const std::uint64_t least = std::max<std::uint64_t>(share, 1);
+    to.top_p_low = static_cast<std::uint32_t>(least);
+    to.top_p_high = static_cast<std::uint32_t>(least >> 32);
+  }
+  to.min_p = from.min_p;
+  to.repetition_penalty = from.repetition_penalty;
+  to.presence_penalty = from.presence_penalty;
+  to.frequency_penalty = from.frequency_penalty;
+  to.penalty_decay = from.penalty_decay;
+  const bool neutral = from.repetition_penalty == 1.0F && from.presence_penalty == 0.0F &&
+                       from.frequency_penalty == 0.0F;
+  to.penalizes = neutral ? 0 : 1;
+  to.bias_count = static_cast<std::uint32_t>(from.logit_bias.size());
+  to.maxima_count = static_cast<std::uint32_t>(groups);
+  to.ring_size = DeviceSampler::kRing;
+  return to;
+}
+
+}  // namespace
+
+bool DeviceSampler::supports(const SamplerSettings& settings, std::uint32_t vocab_size) {
+  return settings.typical_p >= 1.0F && settings.logit_bias.size() <= kMaxBiases &&
+         vocab_size <= GANDER_MAX_SAMPLED_VOCABULARY;
+}
+
+DeviceSampler::DeviceSampler(Device& device, std::uint32_t vocab_size, const View& logits,
+                             const View& maxima, const View& token)
+    : device_(device),
+      vocab_size_(vocab_size),
+      logits_(logits),
+      maxima_(maxima),
+      token_(token),
+      settings_(allocate(device, sizeof(SampleSettings), "sample settings")),
+      biases_(allocate(device, kMaxBiases * sizeof(LogitBias), "logit biases")),
+      state_(allocate(device, sizeof(SampleState), "sample state")),
+      counts_(allocate(device, std::uint64_t{vocab_size} * sizeof(float), "counts")),
+      seen_(allocate(device, std::uint64_t{vocab_size} * sizeof(TokenId), "seen tokens")),
+      ring_(allocate(device, kRing * sizeof(TokenId), "sampled tokens")) {}
+
+void DeviceSampler::record(Program& program, const Recorder& recorder) const {
+  const auto id = [](const View& view) { return out(view.part(0, sizeof(TokenId))); };
+  recorder.record(program, "sample", recorder.config().layers, 0,
+                  {in(logits_), in(maxima_), in(settings_), Binding{biases_}, in_out(state_),
+                   Binding{counts_}, Binding{seen_}, id(token_),
+                   Binding{ring_, 0, sizeof(TokenId)}},
+                  {.threads = kThreads});
+}
+
+void DeviceSampler::start(const SamplerSettings& settings, const SamplerMemory& memory) {
+  const SampleSettings values =
+      kernel_settings(settings, vocab_size_, maxima_.size / (2 * sizeof(std::uint32_t)));
+  write(device_, settings_, std::as_bytes(std::span(&values, 1)));
+  const std::vector<LogitBias> biases = sorted_biases(settings);
+  write(device_, biases_, std::as_bytes(std::span(biases)));
+
+  SampleState state = {};
+  state.random_low = static_cast<std::uint32_t>(memory.random);
+  state.random_high = static_cast<std::uint32_t>(memory.random >> 32);
+  state.scale = memory.scale;
+  state.seen_count = static_cast<std::uint32_t>(memory.seen.size());
+  write(device_, state_, std::as_bytes(std::span(&state, 1)));
+  std::vector<float> counts(vocab_size_);
+  for (std::size_t token = 0; token < counts.size(); ++token) {
+    counts[token] = memory.uncounted[token] != 0 ? GANDER_UNCOUNTED : GANDER_UNSEEN;
+  }
+  for (const TokenId token : memory.seen) counts[token] = memory.counts[token];
+  write(device_, counts_, std::as_bytes(std::span(counts)));
+  write(device_, seen_, std::as_bytes(memory.seen));
+}
+
+void DeviceSampler::read(std::uint64_t first, std::span<TokenId> tokens) const {
+  while (!tokens.empty()) {
+    const std::uint64_t place = first % kRing;
+    const std::uint64_t count = std::min<std::uint64_t>(tokens.size(), kRing - place);
+    device_.read(ring_.part(place * sizeof(TokenId), count * sizeof(TokenId)),
+                 std::as_writable_bytes(tokens.first(count)));
+    tokens = tokens.subspan(count);
+    first += count;
+  }
+}
+
+}  // namespace gander::gpu
