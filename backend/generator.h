@@ -14,10 +14,9 @@ namespace gander {
 /// stop() the backend is not used otherwise.
 class Generator {
  public:
-  /// How many blocks may be queued and not collected.
-  static constexpr std::uint32_t kBlocks = 2;
-  /// Largest block.
-  static constexpr std::uint32_t kBlockTokens = 64;
+  /// How many blocks may be queued and not collected, and tokens in a block.
+  static constexpr std::uint32_t kMaxQueued = 2;
+  static constexpr std::uint32_t kMaxBlock = 64;
 
   virtual ~Generator() = default;
 

@@ -80,11 +80,11 @@ DeviceSampler::DeviceSampler(Device& device, std::uint32_t vocab_size, const Vie
 
 void DeviceSampler::record(Program& program, const Recorder& recorder) const {
   const auto id = [](const View& view) { return out(view.part(0, sizeof(TokenId))); };
-  recorder.record(program, "sample", recorder.config().layers, 0,
-                  {in(logits_), in(maxima_), in(settings_), Binding{biases_}, in_out(state_),
-                   Binding{counts_}, Binding{seen_}, id(token_),
-                   Binding{ring_, 0, sizeof(TokenId)}},
-                  {.threads = kThreads});
+  recorder.record(
+      program, "sample", recorder.config().layers, 0,
+      {in(logits_), in(maxima_), in(settings_), Binding{biases_}, in_out(state_), Binding{counts_},
+       Binding{seen_}, id(token_), Binding{ring_, 0, sizeof(TokenId)}},
+      {.threads = kThreads});
 }
 
 void DeviceSampler::start(const SamplerSettings& settings, const SamplerMemory& memory) {
