@@ -48,38 +48,38 @@ static inline ulong next_uniform(thread ulong& random) {
 }
 
 // a / b to the last bit, where a compiler's own division may be an approximation.
-static inline float divide(float a, float b) {
+static inline float exact_quotient(float a, float b) {
   const float quotient = a / b;
   return quotient + fma(-quotient, b, a) / b;
 }
 
-static inline float finite(float value) {
+static inline float make_finite(float value) {
   return logit_of_key(logit_key(as_type<uint>(value)));
 }
 
-static inline void add_biases(device float* logits, const device LogitBias* biases, uint count,
+static inline void add_biases(device float* logits, device const LogitBias* biases, uint count,
                               GroupThread self) {
   for (uint i = self.index; i < count; i += self.count) {
     const uint token = biases[i].token;
     if (i > 0u && biases[i - 1u].token == token) continue;  // the first one's thread adds them all
-    float logit = finite(logits[token]);
+    float logit = make_finite(logits[token]);
     for (uint j = i; j < count && biases[j].token == token; ++j) {
       const bool infinite = (as_type<uint>(biases[j].bias) & 0x7fffffffu) == 0x7f800000u;
-      logit = finite(infinite ? biases[j].bias : logit + biases[j].bias);
+      logit = make_finite(infinite ? biases[j].bias : logit + biases[j].bias);
     }
     logits[token] = logit;
   }
 }
 
-static inline void apply_penalties(device float* logits, const device SampleSettings& settings,
-                                   const device SampleState& state, const device float* counts,
-                                   const device uint* seen, GroupThread self) {
+static inline void apply_penalties(device float* logits, device const SampleSettings& settings,
+                                   device const SampleState& state, device const float* counts,
+                                   device const uint* seen, GroupThread self) {
   for (uint i = self.index; i < state.seen_count; i += self.count) {
     const uint token = seen[i];
-    float logit = finite(logits[token]);
-    logit = logit > 0.0f ? divide(logit, settings.repetition_penalty)
+    float logit = make_finite(logits[token]);
+    logit = logit > 0.0f ? exact_quotient(logit, settings.repetition_penalty)
                          : logit * settings.repetition_penalty;
-    logits[token] = finite(logit - (settings.presence_penalty +
+    logits[token] = make_finite(logit - (settings.presence_penalty +
                                     counts[token] * state.scale * settings.frequency_penalty));
   }
 }
@@ -118,7 +118,7 @@ static inline Best group_best(Best best, Workspace work, GroupThread self) {
 
 // The most probable token by the head's partial maxima. Its key is kAbsent when they do not tell: a
 // NaN hides what is below it, and of 0 and -0 the head prefers 0, which is not more probable.
-static inline Best best_of_maxima(const device uint2* maxima, uint count, Workspace work,
+static inline Best best_of_maxima(device const uint2* maxima, uint count, Workspace work,
                                   GroupThread self) {
   Best best = {kAbsent, 0xffffffffu};
   bool tells = true;
@@ -161,13 +161,13 @@ static inline void accept(uint token, float decay, device SampleState& state, de
     state.seen_count += 1u;
     count = 0.0f;
   }
-  counts[token] = count + divide(1.0f, scale);
+  counts[token] = count + exact_quotient(1.0f, scale);
 }
 
 kernel void sample(device float* logits [[buffer(0)]],
-                   const device uint2* maxima [[buffer(1)]],
-                   const device SampleSettings& settings [[buffer(2)]],
-                   const device LogitBias* biases [[buffer(3)]],
+                   device const uint2* maxima [[buffer(1)]],
+                   device const SampleSettings& settings [[buffer(2)]],
+                   device const LogitBias* biases [[buffer(3)]],
                    device SampleState& state [[buffer(4)]],
                    device float* counts [[buffer(5)]],
                    device uint* seen [[buffer(6)]],
@@ -195,7 +195,7 @@ kernel void sample(device float* logits [[buffer(0)]],
     threadgroup_barrier(mem_flags::mem_device);
   }
 
-  Candidates all = {(const device uint*)logits, kVocabSize, false};
+  Candidates all = {(device const uint*)logits, kVocabSize, false};
   Best best = {kAbsent, 0u};
   if (settings.bias_count == 0u && !penalizes) {
     best = best_of_maxima(maxima, settings.maxima_count, work, self);

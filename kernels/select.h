@@ -22,7 +22,7 @@ struct Workspace {
 // Tokens to choose from: all, in device memory, or some, gathered in thread-group memory in no
 // particular order.
 struct Candidates {
-  const device uint* logits;  // bits
+  device const uint* logits;  // bits
   uint count;
   bool gathered;
 };
@@ -38,7 +38,7 @@ static inline uint4 candidate_keys(Candidates all, Workspace work, uint quad) {
   if (all.gathered) return work.keys[quad];
   uint4 keys = uint4(kAbsent);
   if (4u * quad + 4u <= all.count) {
-    const uint4 bits = ((const device uint4*)all.logits)[quad];
+    const uint4 bits = ((device const uint4*)all.logits)[quad];
     for (uint i = 0u; i < 4u; ++i) keys[i] = logit_key(bits[i]);
   } else {
     for (uint i = 0u; 4u * quad + i < all.count; ++i) keys[i] = logit_key(all.logits[4u * quad + i]);

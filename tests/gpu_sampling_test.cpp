@@ -54,7 +54,7 @@ class OnDevice {
     Config config;
     config.vocab_size = vocab_size;
     const Recorder recorder(*device_, config);
-    sampler_.record(program_, recorder);
+    sampler_.record(program_, recorder, 1);
     program_.dispatches[0].threads = threads;
     start(sampler);
   }
@@ -73,7 +73,7 @@ class OnDevice {
     TokenId next = 0;
     TokenId collected = 0;
     device_->read(token_, std::as_writable_bytes(std::span(&next, 1)));
-    sampler_.read(sampled_++, std::span(&collected, 1));
+    sampler_.read(1, sampled_++, std::span(&collected, 1));
     EXPECT_EQ(next, collected);
     return next;
   }

@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <string_view>
 #include <vector>
+
+#include "backend/gpu/buffer_pool.h"
 
 namespace gander::gpu {
 namespace {
@@ -13,10 +14,7 @@ namespace {
 
 constexpr std::size_t kMaxBiases = 4096;
 constexpr std::uint32_t kThreads = 1024;
-
-View allocate(Device& device, std::uint64_t bytes, std::string_view label) {
-  return {device.allocate(bytes, label), 0, bytes};
-}
+constexpr std::uint64_t kRingBytes = DeviceSampler::kRing * sizeof(TokenId);
 
 void write(Device& device, const View& view, std::span<const std::byte> bytes) {
   if (!bytes.empty()) device.write(view.part(0, bytes.size()), bytes);
@@ -66,25 +64,24 @@ bool DeviceSampler::supports(const SamplerSettings& settings, std::uint32_t voca
 
 DeviceSampler::DeviceSampler(Device& device, std::uint32_t vocab_size, const View& logits,
                              const View& maxima, const View& token)
-    : device_(device),
-      vocab_size_(vocab_size),
-      logits_(logits),
-      maxima_(maxima),
-      token_(token),
-      settings_(allocate(device, sizeof(SampleSettings), "sample settings")),
-      biases_(allocate(device, kMaxBiases * sizeof(LogitBias), "logit biases")),
-      state_(allocate(device, sizeof(SampleState), "sample state")),
-      counts_(allocate(device, std::uint64_t{vocab_size} * sizeof(float), "counts")),
-      seen_(allocate(device, std::uint64_t{vocab_size} * sizeof(TokenId), "seen tokens")),
-      ring_(allocate(device, kRing * sizeof(TokenId), "sampled tokens")) {}
+    : device_(device), vocab_size_(vocab_size), logits_(logits), maxima_(maxima), token_(token) {
+  BufferPool pool;
+  pool.add(settings_, sizeof(SampleSettings));
+  pool.add(biases_, kMaxBiases * sizeof(LogitBias));
+  pool.add(state_, sizeof(SampleState));
+  pool.add(counts_, std::uint64_t{vocab_size} * sizeof(float));
+  pool.add(seen_, std::uint64_t{vocab_size} * sizeof(TokenId));
+  pool.add(rings_, kRings * kRingBytes);
+  pool.allocate(device, "sampling");
+}
 
-void DeviceSampler::record(Program& program, const Recorder& recorder) const {
-  const auto id = [](const View& view) { return out(view.part(0, sizeof(TokenId))); };
-  recorder.record(
-      program, "sample", recorder.config().layers, 0,
-      {in(logits_), in(maxima_), in(settings_), Binding{biases_}, in_out(state_), Binding{counts_},
-       Binding{seen_}, id(token_), Binding{ring_, 0, sizeof(TokenId)}},
-      {.threads = kThreads});
+void DeviceSampler::record(Program& program, const Recorder& recorder, std::uint32_t ring) const {
+  const View ids = rings_.part(ring * kRingBytes, kRingBytes);
+  // Of the rest little or nothing is touched.
+  recorder.record(program, "sample", recorder.config().layers, 0,
+                  {in(logits_), in(maxima_), in(settings_), Binding{biases_}, in_out(state_),
+                   Binding{counts_}, Binding{seen_}, out(token_), Binding{ids, 0, sizeof(TokenId)}},
+                  Launch{.threads = kThreads});
 }
 
 void DeviceSampler::start(const SamplerSettings& settings, const SamplerMemory& memory) {
@@ -109,11 +106,12 @@ void DeviceSampler::start(const SamplerSettings& settings, const SamplerMemory& 
   write(device_, seen_, std::as_bytes(memory.seen));
 }
 
-void DeviceSampler::read(std::uint64_t first, std::span<TokenId> tokens) const {
+void DeviceSampler::read(std::uint32_t ring, std::uint64_t first, std::span<TokenId> tokens) const {
   while (!tokens.empty()) {
     const std::uint64_t place = first % kRing;
     const std::uint64_t count = std::min<std::uint64_t>(tokens.size(), kRing - place);
-    device_.read(ring_.part(place * sizeof(TokenId), count * sizeof(TokenId)),
+    const std::uint64_t begin = ring * kRingBytes + place * sizeof(TokenId);
+    device_.read(rings_.part(begin, count * sizeof(TokenId)),
                  std::as_writable_bytes(tokens.first(count)));
     tokens = tokens.subspan(count);
     first += count;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <span>
 
+#include "backend/generator.h"
 #include "backend/gpu/recorder.h"
 #include "backend/sampling.h"
 
@@ -12,8 +13,10 @@ namespace gander::gpu {
 /// works on: settings, penalties, the random sequence, and the ids that the CPU collects.
 class DeviceSampler {
  public:
-  /// Tokens that can be sampled before the first of them is read.
-  static constexpr std::uint32_t kRing = 1024;
+  /// Tokens that can be sampled into a ring before the first of them is read.
+  static constexpr std::uint32_t kRing = Generator::kMaxBlock;
+  /// One is read while the device fills the other.
+  static constexpr std::uint32_t kRings = Generator::kMaxQueued;
 
   /// Whether the device can do what these settings ask: all but typical-p, and a bias for at most
   /// 4,096 tokens.
@@ -24,19 +27,20 @@ class DeviceSampler {
   DeviceSampler(Device& device, std::uint32_t vocab_size, const View& logits, const View& maxima,
                 const View& token);
 
-  /// Appends the dispatch. It stays the same whatever the settings are.
-  void record(Program& program, const Recorder& recorder) const;
+  /// Appends the dispatch that puts its choice into `ring`. It is the same for all settings.
+  void record(Program& program, const Recorder& recorder, std::uint32_t ring) const;
 
   /// Takes over from a sampler that stands at `memory`. Nothing may be running.
   void start(const SamplerSettings& settings, const SamplerMemory& memory);
-  /// Reads the ids sampled since start(), from the number `first`. They have been sampled.
-  void read(std::uint64_t first, std::span<TokenId> tokens) const;
+  /// Reads ids from `ring`: the first is the choice number `first` since start(). All have been
+  /// made.
+  void read(std::uint32_t ring, std::uint64_t first, std::span<TokenId> tokens) const;
 
  private:
   Device& device_;
   std::uint32_t vocab_size_;
   View logits_, maxima_, token_;
-  View settings_, biases_, state_, counts_, seen_, ring_;
+  View settings_, biases_, state_, counts_, seen_, rings_;
 };
 
 }  // namespace gander::gpu
