@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "backend/gpu/device_sampler.h"
-#include "backend/gpu/emulated/emulated_device.h"
 #include "engine/sampler.h"
+#include "tests/support/test_device.h"
 #include "tests/support/vocabularies.h"
 
 namespace gander::gpu {
@@ -46,7 +46,7 @@ class OnDevice {
  public:
   OnDevice(const Sampler& sampler, std::uint32_t vocab_size, std::uint32_t threads = 256,
            Order order = Order::Forward)
-      : device_(open_emulated_device(order)),
+      : device_(open_test_device(order)),
         logits_(allocate(vocab_size * sizeof(float))),
         maxima_(allocate((vocab_size + kHeadRows - 1) / kHeadRows * 2 * sizeof(std::uint32_t))),
         token_(allocate(sizeof(TokenId))),
@@ -96,7 +96,8 @@ std::vector<float> random_logits(std::mt19937& random, std::size_t size, float s
 }
 
 /// How often device and CPU choose differently in `steps` tokens, each from new logits. Both go on
-/// from the device's choice.
+/// from the device's choice. The two may differ where a number drawn lies within a rounding error
+/// of the border between two tokens.
 int differences(const SamplerSettings& settings, std::uint32_t vocab_size, float spread, int steps,
                 const Tokenizer* tokenizer = nullptr, std::uint32_t threads = 256,
                 Order order = Order::Forward) {
@@ -144,9 +145,8 @@ TEST(GpuSampling, DrawsWithTheSequenceOfTheSampler) {
   }
 }
 
-TEST(GpuSampling, EverySettingChoosesWhatTheSamplerChooses) {
-  const Tokenizer tokenizer = byte_tokenizer({"ab", "12", " 3"});
-  const std::vector<SamplerSettings> all = {
+const std::vector<SamplerSettings>& many_settings() {
+  static const std::vector<SamplerSettings> settings = {
       {},
       {.temperature = 0.0F},
       {.temperature = 0.0F, .presence_penalty = 3.0F},
@@ -175,14 +175,169 @@ TEST(GpuSampling, EverySettingChoosesWhatTheSamplerChooses) {
       {.top_k = 3, .logit_bias = {{10, kInfinity}, {11, kInfinity}, {12, kInfinity}}},
       {.top_p = 0.95F, .presence_penalty = 0.5F, .logit_bias = {{0, -kInfinity}}},
   };
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    SamplerSettings settings = all[i];
+  return settings;
+}
+
+TEST(GpuSampling, EverySettingChoosesWhatTheSamplerChooses) {
+  const Tokenizer tokenizer = byte_tokenizer({"ab", "12", " 3"});
+  const auto size = static_cast<std::uint32_t>(tokenizer.size());
+  for (std::size_t i = 0; i < many_settings().size(); ++i) {
+    SamplerSettings settings = many_settings()[i];
     settings.seed = 10 + i;
-    const auto size = static_cast<std::uint32_t>(tokenizer.size());
-    EXPECT_EQ(differences(settings, size, 2.0F, 40, &tokenizer), 0) << "settings " << i;
-    EXPECT_EQ(differences(settings, 1027, 3.0F, 10), 0) << "settings " << i;
-    EXPECT_EQ(differences(settings, size, 0.0F, 5, &tokenizer), 0) << "equal logits, " << i;
+    EXPECT_EQ(differences(settings, size, 2.0F, 20, &tokenizer), 0) << "settings " << i;
+    EXPECT_EQ(differences(settings, 1027, 3.0F, 4), 0) << "settings " << i;
+    EXPECT_EQ(differences(settings, size, 0.0F, 3, &tokenizer), 0) << "equal logits, " << i;
   }
+}
+
+TEST(GpuSampling, RandomSettingsChooseWhatTheSamplerChooses) {
+  std::mt19937 random(77);
+  const auto one_of = [&](std::initializer_list<float> values) {
+    return std::data(values)[random() % values.size()];
+  };
+  for (int round = 0; round < 80; ++round) {
+    SamplerSettings settings;
+    settings.seed = random();
+    settings.temperature = one_of({0.0F, 0.3F, 0.8F, 1.0F, 1.0F, 1.7F, 20.0F});
+    settings.top_k = static_cast<std::uint32_t>(one_of({0, 0, 0, 2, 5, 64, 300}));
+    settings.top_p = one_of({1.0F, 1.0F, 0.99F, 0.8F, 0.3F});
+    settings.min_p = one_of({0.0F, 0.0F, 0.01F, 0.2F});
+    settings.repetition_penalty = one_of({1.0F, 1.0F, 1.2F});
+    settings.presence_penalty = one_of({0.0F, 0.0F, 0.6F});
+    settings.frequency_penalty = one_of({0.0F, 0.0F, 0.3F});
+    settings.penalty_decay = one_of({0.996F, 0.5F, 0.0F});
+    const auto size = static_cast<std::uint32_t>(2 + random() % 600);
+    if (random() % 3 == 0) {
+      settings.logit_bias = {{size / 2, one_of({-kInfinity, 2.0F})}, {0, one_of({-1.0F, 1.0F})}};
+    }
+    EXPECT_EQ(differences(settings, size, one_of({0.01F, 1.0F, 4.0F, 12.0F}), 10), 0)
+        << "round " << round << ", " << size << " tokens";
+  }
+}
+
+// Candidates in thread-group memory, and too many of them; the first and the last of the
+// vocabulary; one more than two bytes hold.
+TEST(GpuSampling, LargeVocabularies) {
+  for (const std::uint32_t size : {65536U, 65529U, 66001U}) {
+    for (const SamplerSettings& settings :
+         {SamplerSettings{.temperature = 1.0F, .seed = 3}, SamplerSettings{.top_p = 0.5F},
+          SamplerSettings{.top_k = 50, .top_p = 0.9F}, SamplerSettings{.top_k = 20000},
+          SamplerSettings{.temperature = 3.0F, .top_p = 0.9F, .presence_penalty = 0.5F},
+          SamplerSettings{.min_p = 0.02F}, SamplerSettings{.temperature = 0.0F}}) {
+      EXPECT_LE(differences(settings, size, 3.0F, 1, nullptr, 1024), 0);
+    }
+    if (test_device_is_emulated() && size == 65529U) break;  // seconds a vocabulary
+  }
+}
+
+TEST(GpuSampling, ThreadsAndTheirOrderDoNotMatter) {
+  std::mt19937 random(1);
+  std::vector<std::vector<float>> logits;
+  for (int i = 0; i < 2; ++i) logits.push_back(random_logits(random, 5000, 2.0F));
+  for (const SamplerSettings& settings :
+       {SamplerSettings{.frequency_penalty = 0.3F, .logit_bias = {{7, 2.0F}}},
+        SamplerSettings{.top_k = 77, .top_p = 0.9F}, SamplerSettings{.top_p = 0.97F},
+        SamplerSettings{.min_p = 0.01F}, SamplerSettings{.temperature = 0.0F}}) {
+    const Sampler sampler(settings, 5000, nullptr);
+    std::vector<TokenId> expected;
+    for (const std::uint32_t threads : {32U, 96U, 256U, 1024U}) {
+      for (const Order order : {Order::Forward, Order::Reverse, Order::Shuffled}) {
+        if (!test_device_is_emulated() && order != Order::Forward) continue;
+        OnDevice device(sampler, 5000, threads, order);
+        std::vector<TokenId> tokens;
+        for (const std::vector<float>& values : logits) tokens.push_back(device.sample(values));
+        if (expected.empty()) expected = tokens;
+        EXPECT_EQ(tokens, expected) << threads << " threads";
+      }
+    }
+  }
+}
+
+TEST(GpuSampling, InfinitiesAndNansAreOrdinaryLogits) {
+  const std::vector<SamplerSettings> settings = {
+      {}, {.temperature = 0.0F}, {.top_k = 2}, {.top_p = 0.9F}, {.min_p = 0.5F}};
+  std::vector<std::vector<float>> all(7, std::vector<float>(300, -kInfinity));
+  all[0][299] = -1e30F;           // all banned but one
+  all[1][17] = kNan;              // all banned
+  all[2].assign(300, kNan);       //
+  all[3].assign(300, 1.0F);       //
+  all[3][4] = kInfinity;          // one certain
+  all[4].assign(300, kInfinity);  // all as likely
+  all[5].assign(300, -1e38F);     // differences that overflow
+  all[5][70] = all[5][71] = 1e38F;
+  all[6].assign(300, 0.0F);
+  for (std::size_t i = 0; i < 300; i += 2) all[6][i] = -0.0F;
+  for (const SamplerSettings& setting : settings) {
+    Sampler sampler(setting, 300, nullptr);
+    OnDevice device(sampler, 300);
+    for (const std::vector<float>& logits : all) {
+      for (int i = 0; i < 3; ++i) EXPECT_EQ(device.sample(logits), sampler.sample(logits));
+    }
+  }
+}
+
+// Cuts through tokens of the same probability go by id.
+TEST(GpuSampling, TiesGoToTheLowerId) {
+  std::vector<float> logits(700, 0.0F);
+  for (const std::size_t i : {600U, 300U, 256U, 255U, 2U}) logits[i] = 5.0F;
+  for (const SamplerSettings& settings :
+       {SamplerSettings{.top_k = 3, .seed = 9}, SamplerSettings{.top_p = 0.3F, .seed = 9}}) {
+    Sampler sampler(settings, 700, nullptr);
+    OnDevice device(sampler, 700);
+    std::vector<bool> seen(700);
+    for (int i = 0; i < 40; ++i) {
+      const TokenId token = device.sample(logits);
+      EXPECT_EQ(token, sampler.sample(logits));
+      seen[token] = true;
+    }
+    for (const TokenId token : {2U, 255U, 256U}) EXPECT_TRUE(seen[token]) << token;
+    EXPECT_EQ(std::ranges::count(seen, true), 3);
+  }
+}
+
+TEST(GpuSampling, GoesOnWhereASamplerStands) {
+  const SamplerSettings settings = {.top_p = 0.8F,
+                                    .presence_penalty = 1.0F,
+                                    .frequency_penalty = 1.0F,
+                                    .penalty_decay = 0.05F,  // rescales within these tokens
+                                    .seed = 5};
+  std::mt19937 random(2);
+  Sampler sampler(settings, 60, nullptr);
+  OnDevice device(sampler, 60);
+  for (int round = 0; round < 8; ++round) {
+    for (int i = 0; i < 5; ++i) sampler.accept(sampler.sample(random_logits(random, 60, 1.0F)));
+    device.start(sampler);
+    for (int i = 0; i < 20; ++i) {
+      const std::vector<float> logits = random_logits(random, 60, 1.0F);
+      const TokenId token = device.sample(logits);
+      ASSERT_EQ(token, sampler.sample(logits));
+      sampler.accept(token);
+    }
+  }
+}
+
+TEST(GpuSampling, HowOftenRoundingChangesAChoice) {
+  const int steps = test_device_is_emulated() ? 200 : 10000;
+  int count = 0;
+  for (const SamplerSettings& settings :
+       {SamplerSettings{.seed = 1}, SamplerSettings{.temperature = 0.8F, .top_p = 0.9F, .seed = 2},
+        SamplerSettings{.presence_penalty = 0.4F, .frequency_penalty = 0.4F, .seed = 3},
+        SamplerSettings{.top_k = 40, .min_p = 0.02F, .seed = 4}}) {
+    count += differences(settings, 1000, 2.0F, steps);
+  }
+  RecordProperty("differences", count);
+  EXPECT_LE(count, 2) << "of " << 4 * steps;
+}
+
+TEST(GpuSampling, SupportsWhatItCanDo) {
+  EXPECT_TRUE(DeviceSampler::supports({.top_k = 3, .top_p = 0.5F, .min_p = 0.1F}, 65536));
+  EXPECT_FALSE(DeviceSampler::supports({.typical_p = 0.9F}, 65536));
+  EXPECT_FALSE(DeviceSampler::supports({}, 1 << 20));
+  SamplerSettings many;
+  many.logit_bias.resize(4096);
+  EXPECT_TRUE(DeviceSampler::supports(many, 65536));
+  many.logit_bias.resize(4097);
+  EXPECT_FALSE(DeviceSampler::supports(many, 65536));
 }
 
 }  // namespace
