@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "backend/generator.h"
 #include "model/state.h"
 #include "model/weights.h"
 
@@ -36,6 +37,10 @@ class Backend {
   virtual void write_state(const State& state) = 0;
   /// Starts a new sequence: the state of zeros.
   virtual void reset() = 0;
+
+  /// What generates on the backend's device, for as long as the backend lives; null where the CPU
+  /// samples.
+  virtual Generator* generator() { return nullptr; }
 };
 
 struct BackendOptions {

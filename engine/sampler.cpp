@@ -18,6 +18,7 @@ namespace {
 
 constexpr std::size_t kLanes = 32;
 constexpr std::size_t kBlock = 64;
+constexpr std::uint64_t kRandomStep = 0x9e3779b97f4a7c15U;  // of SplitMix64
 constexpr float kFinite = std::numeric_limits<float>::max();
 
 void check(bool good, const char* name, double value, const char* range) {
@@ -56,7 +57,7 @@ float finite(float value) {
 
 /// An integer that orders like the float does.
 std::uint32_t ordered(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const auto bits = std::bit_cast<std::uint32_t>(value + 0.0F);  // -0 is 0
   return (bits & 0x80000000U) != 0 ? ~bits : bits | 0x80000000U;
 }
 
@@ -105,8 +106,9 @@ Sampler::Sampler(SamplerSettings settings, std::uint32_t vocab_size, const Token
   if (tokenizer != nullptr) {
     for (TokenId token = 0; token < vocab_size; ++token) {
       const std::string_view bytes = tokenizer->bytes(token);
-      uncounted_[token] =
-          !bytes.empty() && bytes.find_first_not_of(" \t0123456789") == std::string_view::npos;
+      const bool is_counted =
+          bytes.empty() || bytes.find_first_not_of(" \t0123456789") != std::string_view::npos;
+      uncounted_[token] = is_counted ? 0 : 1;
     }
   }
   inverse_temperature_ = 1.0F / std::max(settings_.temperature, 1e-30F);
@@ -134,7 +136,7 @@ void Sampler::reseed(std::uint64_t seed) {
 /// Uniform in [0, 1): the upper 53 bits of SplitMix64 (Steele, Lea and Flood, "Fast splittable
 /// pseudorandom number generators", 2014).
 double Sampler::uniform() {
-  random_ += 0x9e3779b97f4a7c15U;
+  random_ += kRandomStep;
   std::uint64_t z = random_;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
@@ -148,7 +150,7 @@ void Sampler::accept(TokenId token) {
     for (const TokenId seen : seen_) counts_[seen] *= scale_;
     scale_ = 1.0F;
   }
-  if (token >= vocab_size_ || uncounted_[token]) return;
+  if (token >= vocab_size_ || uncounted_[token] != 0) return;
   if (!is_seen_[token]) {
     is_seen_[token] = true;
     seen_.push_back(token);
@@ -156,9 +158,14 @@ void Sampler::accept(TokenId token) {
   counts_[token] += 1.0F / scale_;
 }
 
+void Sampler::follow(TokenId token) {
+  if (!is_greedy()) random_ += kRandomStep;
+  accept(token);
+}
+
 TokenId Sampler::sample(std::span<const float> logits) {
   adjust_logits(logits);
-  if (settings_.temperature == 0.0F || settings_.top_k == 1) {
+  if (is_greedy()) {
     const auto block = std::ranges::find(block_largest_, largest_) - block_largest_.begin();
     const auto begin = logits_.begin() + block * static_cast<std::ptrdiff_t>(kBlock);
     return static_cast<TokenId>(std::find(begin, logits_.end(), largest_) - logits_.begin());

@@ -2,30 +2,12 @@
 
 #include <cstdint>
 #include <span>
-#include <utility>
 #include <vector>
 
-#include "model/config.h"
+#include "backend/sampling.h"
 #include "model/tokenizer/tokenizer.h"
 
 namespace gander {
-
-/// How the next token is chosen. The order is: logit bias, penalties, temperature, softmax, then
-/// top-k, top-p, min-p and typical, each over what the one before left, then the draw.
-/// Each is off at its neutral value.
-struct SamplerSettings {
-  float temperature = 1.0F;         ///< 0: greedy
-  std::uint32_t top_k = 0;          ///< 0: off
-  float top_p = 1.0F;               ///< 1: off
-  float min_p = 0.0F;               ///< 0: off; keeps p >= min_p * largest p
-  float typical_p = 1.0F;           ///< 1: off
-  float repetition_penalty = 1.0F;  ///< 1: off; divides positive logits of seen tokens
-  float presence_penalty = 0.0F;    ///< subtracted once from the logit of a seen token
-  float frequency_penalty = 0.0F;   ///< subtracted per (decayed) occurrence
-  float penalty_decay = 0.996F;     ///< of the occurrence counts, per token
-  std::vector<std::pair<TokenId, float>> logit_bias = {};  ///< -infinity bans a token
-  std::uint64_t seed = 0;                                  ///< same seed, same text
-};
 
 /// Chooses tokens from logits, and remembers what it chose for the penalties. Allocates only in the
 /// constructor. Equal probabilities are ordered by id; NaN counts as minus infinity.
@@ -39,12 +21,19 @@ class Sampler {
   TokenId sample(std::span<const float> logits);
   /// Records a token for the penalties: counts decay, then its own grows by one.
   void accept(TokenId token);
+  /// Records a token that a device chose in this sampler's place, going on from its memory(): the
+  /// random sequence and the penalties are then as after sample() and accept().
+  void follow(TokenId token);
   /// Forgets what was accepted.
   void forget();
   /// Forgets what was accepted and starts the random sequence again from the seed.
   void reset();
   /// Starts the random sequence from another seed.
   void reseed(std::uint64_t seed);
+
+  const SamplerSettings& settings() const { return settings_; }
+  /// Valid until the sampler is used again.
+  SamplerMemory memory() const { return {random_, scale_, counts_, seen_, uncounted_}; }
 
  private:
   struct Candidate {
@@ -58,6 +47,7 @@ class Sampler {
     TokenId token;
   };
 
+  bool is_greedy() const { return settings_.temperature == 0.0F || settings_.top_k == 1; }
   void adjust_logits(std::span<const float> logits);
   void apply_penalties();
   float log_weight(float logit) const;
@@ -80,7 +70,7 @@ class Sampler {
   std::uint64_t random_ = 0;
 
   // Penalties. An occurrence count is counts_[token] * scale_: decay touches one number.
-  std::vector<bool> uncounted_;  // tokens of spaces, tabs and digits
+  std::vector<std::uint8_t> uncounted_;  // 1: tokens of spaces, tabs and digits
   std::vector<float> counts_;
   std::vector<bool> is_seen_;
   std::vector<TokenId> seen_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <utility>
 
 #include "base/error.h"
@@ -109,15 +110,38 @@ GenerateResult Session::generate(Sampler& sampler, const GenerateOptions& option
     result.text += piece;
     return !on_text || on_text(piece);
   };
+  // On a device that samples, the sequence runs ahead of tokens_. Where it is to go back to a token
+  // inside a block, it does so by the block's beginning.
+  std::optional<TokensAhead> ahead;
+  Generator* const generator = backend_->generator();
+  if (options.tokens_ahead > 0 && generator != nullptr && generator->supports(sampler.settings())) {
+    ahead.emplace(*generator, sampler, options.max_tokens, options.tokens_ahead);
+  }
+  Mark block;
   Mark mark;
   std::size_t text_size = 0;     // bytes generated,
   std::size_t visible_size = 0;  // and those that no stop string can take away
+  const auto next = [&] {
+    if (!ahead) {
+      const TokenId token = sampler.sample(logits_);
+      sampler.accept(token);
+      return token;
+    }
+    if (ahead->is_block_read()) {
+      if (mark.set && !mark.is_saved) {
+        ahead->read_block_state(mark_state_);
+        mark.is_saved = true;
+      }
+      block = {true, tokens_.size(), text_size};
+    }
+    return ahead->next();
+  };
   while (true) {
-    const TokenId token = sampler.sample(logits_);
-    sampler.accept(token);
+    const TokenId token = next();
     ++result.tokens;
     if (token == 0 && options.stop_at_end_of_text) {
       result.reason = StopReason::EndOfText;
+      if (ahead) settle(*ahead, block);
       break;
     }
     const std::string_view bytes = model_.tokenizer->bytes(token);
@@ -127,28 +151,47 @@ GenerateResult Session::generate(Sampler& sampler, const GenerateOptions& option
     if (matcher.held().empty()) {
       mark.set = false;
     } else if (!mark.set) {
-      mark = {true, tokens_.size(), size_before};
-      if (!stopped) backend_->read_state(mark_state_);
+      mark = ahead ? block : Mark{true, tokens_.size(), size_before};
+      if (!ahead && !stopped) {
+        backend_->read_state(mark_state_);
+        mark.is_saved = true;
+      }
     }
     visible_size += matcher.visible().size();
-    const bool go_on = show(utf8.push(matcher.visible()));
+    bool go_on = false;
+    try {
+      go_on = show(utf8.push(matcher.visible()));
+    } catch (...) {
+      if (ahead) settle(*ahead, block);
+      throw;
+    }
     if (stopped || !go_on) {
       result.reason = stopped ? StopReason::StopString : StopReason::Cancelled;
       // A stop string, or its unseen beginning, is undone.
-      if (!mark.set) mark = {true, tokens_.size(), size_before};
+      if (!mark.set) mark = ahead ? block : Mark{true, tokens_.size(), size_before};
+      if (ahead) {
+        ahead->stop();
+        if (!mark.is_saved) ahead->read_block_state(mark_state_);
+        mark.is_saved = true;
+      }
       go_back(mark, token, visible_size);
       break;
     }
     if (result.tokens == options.max_tokens) {
       result.reason = StopReason::Length;
-      if (bytes.empty()) {  // no text can bring this token back
+      if (ahead) ahead->stop();  // and all tokens but this one are fed
+      if (bytes.empty()) {       // no text can bring this token back
         feed({&token, 1}, nullptr);
       } else {
         pending_ = bytes;
       }
       break;
     }
-    feed({&token, 1}, nullptr);
+    if (ahead) {
+      tokens_.push_back(token);
+    } else {
+      feed({&token, 1}, nullptr);
+    }
   }
   if (result.reason == StopReason::EndOfText || result.reason == StopReason::Length) {
     const std::string_view rest = utf8.push(matcher.held());
@@ -160,13 +203,23 @@ GenerateResult Session::generate(Sampler& sampler, const GenerateOptions& option
   return result;
 }
 
+/// Stops a device and takes it back from where it is to the end of tokens_, in the block it gave
+/// last.
+void Session::settle(TokensAhead& ahead, const Mark& block) {
+  ahead.stop();
+  ahead.read_block_state(mark_state_);
+  backend_->write_state(mark_state_);
+  ids_.assign(tokens_.begin() + static_cast<std::ptrdiff_t>(block.position), tokens_.end());
+  tokens_.resize(block.position);
+  feed(ids_, nullptr);
+}
+
 /// Makes the sequence end where the generated text has `text_size` bytes. `token` was sampled last
 /// and has not been fed. The mark lies before that point, in tokens and in text.
 void Session::go_back(const Mark& mark, TokenId token, std::size_t text_size) {
-  const bool was_fed = mark.position < tokens_.size();
   ids_.assign(tokens_.begin() + static_cast<std::ptrdiff_t>(mark.position), tokens_.end());
   ids_.push_back(token);
-  if (was_fed) {
+  if (mark.is_saved) {
     backend_->write_state(mark_state_);
     tokens_.resize(mark.position);
   }

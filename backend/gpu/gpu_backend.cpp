@@ -54,6 +54,8 @@ GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<D
   const Config& config = weights_->config;
   plan_ = plan_memory(*weights_, shapes_, device_->info());
   if (options.unfused) plan_.activation_bytes += unfused_bytes(config, device_->info());
+  const bool generates = sync_ == SyncMode::Async && !options.unfused;
+  if (generates) plan_.state_bytes += GpuGenerator::plan_bytes(config, device_->info());
   check_memory(plan_, device_->info());
   memory_ = place_model(*weights_, plan_.weights, shapes_, *device_);
   if (options.unfused) unfused_ = make_unfused_buffers(config, *device_);
@@ -65,6 +67,7 @@ GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<D
         options.unfused ? record_unfused_token(config, memory_, unfused_, shapes_, *device_, token)
                         : record_token(config, memory_, shapes_, *device_, token);
   }
+  if (generates) generator_ = std::make_unique<GpuGenerator>(*device_, config, memory_, shapes_);
   upload_weights(*weights_, memory_.weights, *device_, options.progress);
 }
 

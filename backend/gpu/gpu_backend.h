@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/gpu/gpu_generator.h"
 #include "backend/gpu/layer_dispatcher.h"
 #include "backend/gpu/program.h"
 #include "backend/gpu/unfused_dispatcher.h"
@@ -26,7 +27,8 @@ struct GpuOptions {
 /// Bytes a model takes on a device, known before anything is loaded.
 struct MemoryPlan {
   WeightPlan weights;
-  std::uint64_t state_bytes = 0, activation_bytes = 0;
+  std::uint64_t state_bytes = 0;  ///< copies for generating ahead included
+  std::uint64_t activation_bytes = 0;
 
   std::uint64_t total() const { return weights.total() + state_bytes + activation_bytes; }
 };
@@ -56,6 +58,8 @@ class GpuBackend final : public Backend {
   void read_state(State& state) const override;
   void write_state(const State& state) override;
   void reset() override;
+  /// Null when every token is waited for, or recorded unfused.
+  Generator* generator() override { return generator_.get(); }
 
   Device& device() { return *device_; }
   const ModelMemory& memory() const { return memory_; }
@@ -81,6 +85,7 @@ class GpuBackend final : public Backend {
   std::array<std::uint64_t, 2> in_flight_ = {};  // last submission that reads each half of tokens_
   std::uint32_t next_ = 0;                       // place of the next token
   std::uint64_t last_ = 0;                       // number of the last submission
+  std::unique_ptr<GpuGenerator> generator_;
 };
 
 }  // namespace gander::gpu

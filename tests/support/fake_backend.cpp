@@ -1,9 +1,17 @@
 #include "tests/support/fake_backend.h"
 
 #include <algorithm>
+#include <stdexcept>
 #include <utility>
 
 namespace gander {
+namespace {
+
+void require(bool good, const char* what) {
+  if (!good) throw std::logic_error(what);
+}
+
+}  // namespace
 
 Config fake_config(std::uint32_t vocab_size) {
   Config config;
@@ -19,6 +27,7 @@ FakeBackend::FakeBackend(std::uint32_t vocab_size, Predict predict)
 }
 
 void FakeBackend::forward(std::span<const TokenId> tokens, Logits which, std::span<float> logits) {
+  require(!generator_ || !generator_->is_running(), "forward() while tokens are generated");
   ++calls_;
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     history_.push_back(tokens[i]);
@@ -29,9 +38,11 @@ void FakeBackend::forward(std::span<const TokenId> tokens, Logits which, std::sp
     }
   }
   if (which == Logits::Last) predict_(history_, logits.first(config_.vocab_size));
+  if (which != Logits::None) last_logits_.assign(logits.end() - config_.vocab_size, logits.end());
 }
 
 void FakeBackend::write_state(const State& state) {
+  require(!generator_ || !generator_->is_running(), "write_state() while tokens are generated");
   state_ = state;
   const auto size = static_cast<std::size_t>(state_.values()[0]);
   history_.clear();
@@ -43,6 +54,62 @@ void FakeBackend::write_state(const State& state) {
 void FakeBackend::reset() {
   state_.clear();
   history_.clear();
+}
+
+bool FakeBackend::FakeGenerator::supports(const SamplerSettings& settings) const {
+  return settings.repetition_penalty == 1.0F && settings.presence_penalty == 0.0F &&
+         settings.frequency_penalty == 0.0F;
+}
+
+void FakeBackend::FakeGenerator::start(const SamplerSettings& settings,
+                                       const SamplerMemory& memory) {
+  require(!is_running(), "start() while tokens are generated");
+  sampler_.emplace(settings, backend_.config_.vocab_size, nullptr);
+  sampler_->reseed(memory.random);
+  unfed_.reset();
+  queued_.clear();
+  collected_.reset();
+}
+
+void FakeBackend::FakeGenerator::queue(std::uint32_t count) {
+  require(is_running() && count > 0 && count <= kMaxBlock, "a block that cannot be");
+  require(queued_.size() < kMaxQueued, "too many blocks are queued");
+  ++blocks_;
+  collected_.reset();  // its state is overwritten
+  std::optional<Sampler> sampler = std::exchange(sampler_, std::nullopt);
+  const auto feed = [&] {
+    if (unfed_) {
+      std::vector<float> logits(backend_.config_.vocab_size);
+      backend_.forward(std::span(&*unfed_, 1), Logits::Last, logits);
+    }
+  };
+  Block block;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    feed();
+    if (i == 0) block.state = backend_.state_;
+    unfed_ = sampler->sample(backend_.last_logits_);
+    block.tokens.push_back(*unfed_);
+  }
+  sampler_ = std::move(sampler);
+  queued_.push_back(std::move(block));
+}
+
+void FakeBackend::FakeGenerator::collect(std::span<TokenId> tokens) {
+  require(!queued_.empty() && queued_.front().tokens.size() == tokens.size(), "no such block");
+  collected_ = std::move(queued_.front());
+  queued_.pop_front();
+  std::ranges::copy(collected_->tokens, tokens.begin());
+}
+
+void FakeBackend::FakeGenerator::read_block_state(State& state) {
+  require(collected_.has_value(), "the block's state is not there");
+  state = collected_->state;
+}
+
+void FakeBackend::FakeGenerator::stop() {
+  require(is_running(), "stop() while nothing is generated");
+  sampler_.reset();
+  queued_.clear();
 }
 
 FakeBackend::Predict scripted(std::size_t prompt, std::vector<TokenId> script) {

@@ -1,13 +1,16 @@
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "backend/backend.h"
 #include "engine/model.h"
+#include "engine/sampler.h"
 #include "model/tokenizer/tokenizer.h"
 
 namespace gander {
@@ -26,6 +29,12 @@ class FakeBackend final : public Backend {
   void read_state(State& state) const override { state = state_; }
   void write_state(const State& state) override;
   void reset() override;
+  Generator* generator() override { return generator_ ? &*generator_ : nullptr; }
+
+  /// From now on tokens can be sampled here; without penalties.
+  void enable_generator() { generator_.emplace(*this); }
+  /// Blocks that were queued.
+  int blocks() const { return generator_ ? generator_->blocks() : 0; }
 
   /// All tokens the sequence has read.
   const std::vector<TokenId>& history() const { return history_; }
@@ -33,11 +42,43 @@ class FakeBackend final : public Backend {
   int calls() const { return calls_; }
 
  private:
+  /// Computes each block when it is queued. Throws std::logic_error when it is used in another
+  /// order than Generator says.
+  class FakeGenerator final : public Generator {
+   public:
+    explicit FakeGenerator(FakeBackend& backend) : backend_(backend) {}
+
+    bool supports(const SamplerSettings& settings) const override;
+    void start(const SamplerSettings& settings, const SamplerMemory& memory) override;
+    void queue(std::uint32_t count) override;
+    void collect(std::span<TokenId> tokens) override;
+    void read_block_state(State& state) override;
+    void stop() override;
+
+    int blocks() const { return blocks_; }
+    bool is_running() const { return sampler_.has_value(); }
+
+   private:
+    struct Block {
+      State state;  // before it
+      std::vector<TokenId> tokens;
+    };
+
+    FakeBackend& backend_;
+    std::optional<Sampler> sampler_;
+    std::optional<TokenId> unfed_;
+    std::deque<Block> queued_;
+    std::optional<Block> collected_;
+    int blocks_ = 0;
+  };
+
   Config config_;
   Predict predict_;
   State state_;  // the number of tokens, then the tokens
   std::vector<TokenId> history_;
   int calls_ = 0;
+  std::vector<float> last_logits_;
+  std::optional<FakeGenerator> generator_;
 };
 
 /// A fake backend's width of everything but the vocabulary.

@@ -1,0 +1,142 @@
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/gpu/emulated/emulated_device.h"
+#include "backend/gpu/gpu_backend.h"
+#include "engine/session.h"
+#include "tests/support/backend_check.h"
+#include "tests/support/fake_backend.h"
+#include "tests/support/synthetic_model.h"
+#include "tests/support/vocabularies.h"
+
+// Whole generations on the emulation: the tokens never leave the device before they are fed.
+namespace gander::gpu {
+namespace {
+
+/// A small model of random weights whose tokens are bytes, on the emulated GPU.
+class Emulated {
+ public:
+  explicit Emulated(Order order = Order::Forward, const GpuOptions& options = {}) {
+    tokenizer_ = std::make_shared<const Tokenizer>(byte_tokenizer());
+    Config config = odd_config();
+    config.vocab_size = static_cast<std::uint32_t>(tokenizer_->size());
+    weights_ = std::make_shared<const Weights>(
+        make_synthetic_weights(config, 1, DataType::F32, DataType::F32));
+    auto backend = std::make_unique<GpuBackend>(weights_, open_emulated_device(order), options);
+    backend_ = backend.get();
+    session_ =
+        std::make_unique<Session>(fake_model(tokenizer_, config.vocab_size), std::move(backend));
+    session_->append("Once");
+  }
+
+  Sampler sampler(const SamplerSettings& settings) const {
+    return Sampler(settings, weights_->config.vocab_size, tokenizer_.get());
+  }
+  Session& session() { return *session_; }
+  GpuBackend& backend() { return *backend_; }
+
+ private:
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  std::shared_ptr<const Weights> weights_;
+  std::unique_ptr<Session> session_;
+  GpuBackend* backend_ = nullptr;
+};
+
+const SamplerSettings kUsual = {.temperature = 1.3F,
+                                .top_p = 0.9F,
+                                .presence_penalty = 0.4F,
+                                .frequency_penalty = 0.4F,
+                                .seed = 42};
+
+TEST(GpuGeneration, GivesTheSamplersTextInBlocksOfAnySize) {
+  Emulated one_by_one;
+  Sampler cpu = one_by_one.sampler(kUsual);
+  GenerateOptions options;
+  options.max_tokens = 40;
+  options.stop_at_end_of_text = false;
+  options.tokens_ahead = 0;
+  const GenerateResult expected = one_by_one.session().generate(cpu, options, nullptr);
+  ASSERT_EQ(expected.tokens, 40U);
+  for (const std::uint32_t block : {1U, 3U, 8U, 64U}) {
+    Emulated ahead(block == 3 ? Order::Shuffled : Order::Forward);
+    Sampler sampler = ahead.sampler(kUsual);
+    options.tokens_ahead = block;
+    EXPECT_EQ(ahead.session().generate(sampler, options, nullptr).text, expected.text) << block;
+    EXPECT_EQ(ahead.session().tokens(), one_by_one.session().tokens()) << block;
+    EXPECT_EQ(state_of(ahead.backend()), state_of(one_by_one.backend())) << block;
+    EXPECT_EQ(sampler.memory().random, cpu.memory().random) << block;
+  }
+}
+
+// What follows a stop string, or a cancellation, does not depend on how far the device was ahead.
+TEST(GpuGeneration, GoesBackToTheTextThatWasShown) {
+  std::string whole;
+  for (const std::uint32_t block : {0U, 1U, 5U, 8U}) {
+    Emulated model;
+    Sampler sampler = model.sampler(kUsual);
+    GenerateOptions options;
+    options.max_tokens = 30;
+    options.stop_at_end_of_text = false;
+    options.tokens_ahead = block;
+    if (block == 0) whole = Emulated().session().generate(sampler, options, nullptr).text;
+    sampler.reset();
+    int calls = 0;
+    const auto cancel = [&](std::string_view) { return ++calls < 11; };
+    std::string text = model.session().generate(sampler, options, cancel).text;
+    options.stops = {"Q"};
+    text += model.session().generate(sampler, options, nullptr).text;
+    options.stops.clear();
+    model.session().append(" and ");
+    text += model.session().generate(sampler, options, nullptr).text;
+    State state(model.backend().config());
+    model.backend().read_state(state);
+
+    static std::string first_text;
+    static std::vector<float> first_state;
+    if (block == 0) {
+      first_text = text;
+      first_state = state_of(model.backend());
+    }
+    EXPECT_EQ(text, first_text) << block;
+    EXPECT_EQ(state_of(model.backend()), first_state) << block;
+  }
+}
+
+TEST(GpuGeneration, WaitsOncePerBlock) {
+  Emulated model;
+  Sampler sampler = model.sampler(kUsual);
+  GenerateOptions options;
+  options.max_tokens = 64;
+  options.stop_at_end_of_text = false;
+  const std::uint32_t layers = model.backend().config().layers;
+  model.session().evaluate(std::vector<TokenId>{1});
+  const DeviceCounters before = model.backend().device().counters();
+  model.session().generate(sampler, options, nullptr);
+  const DeviceCounters& after = model.backend().device().counters();
+  EXPECT_EQ(after.submissions - before.submissions, 64U);
+  EXPECT_EQ(after.waits - before.waits, 64U / 8);
+  // A token is embed, five stages a layer, head, sample; the first needs no more than sample, and
+  // each block saves the state.
+  EXPECT_EQ(after.dispatches - before.dispatches, 63U * (5 * layers + 3) + 1 + 8);
+}
+
+TEST(GpuGeneration, IsOffWhereEveryTokenIsWaitedFor) {
+  Emulated model(Order::Forward, {.sync = SyncMode::Token});
+  EXPECT_EQ(model.backend().generator(), nullptr);
+  Emulated unfused(Order::Forward, {.unfused = true});
+  EXPECT_EQ(unfused.backend().generator(), nullptr);
+}
+
+TEST(GpuGeneration, ItsMemoryIsPlanned) {
+  Emulated waiting(Order::Forward, {.sync = SyncMode::Token});
+  Emulated ahead;
+  const std::uint64_t more =
+      ahead.backend().device().allocated_bytes() - waiting.backend().device().allocated_bytes();
+  EXPECT_EQ(more, ahead.backend().plan().total() - waiting.backend().plan().total());
+}
+
+}  // namespace
+}  // namespace gander::gpu
