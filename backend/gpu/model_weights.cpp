@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "base/memory.h"
+#include "base/parallel.h"
 
 namespace gander::gpu {
 
@@ -253,10 +254,16 @@ void upload_weights(const Weights& weights, const ModelWeights& placed, Device& 
     device.write(pair.placed->view, {pair.stored->data, pair.stored->size()});
     advance(pair.stored->size());
   }
+  constexpr std::uint32_t kUnits = 256;  // of a piece of a transposition
+  const unsigned threads = std::max(1U, std::thread::hardware_concurrency());
+  std::vector<std::byte> transposed;
   for (std::size_t i = 0; i < weights.layers.size(); ++i) {
     const Matrix& value = weights.layers[i].ffn.value;
-    std::vector<std::byte> transposed(views.layers[i].ffn_value.view.size);
-    transpose_value(value, transposed);
+    transposed.resize(views.layers[i].ffn_value.view.size);
+    parallel_for(threads, (value.columns + kUnits - 1) / kUnits, [&](std::size_t piece) {
+      const auto begin = static_cast<std::uint32_t>(piece) * kUnits;
+      transpose_value(value, begin, std::min(begin + kUnits, value.columns), transposed);
+    });
     device.write(views.layers[i].ffn_value.view, transposed);
     MappedFile::release({value.data, value.size()});
     advance(transposed.size());

@@ -59,6 +59,7 @@ class EmulatedDevice final : public Device {
   void check(const Dispatch& dispatch, const Pipeline& pipeline) const;
 
   Order order_;
+  std::uint64_t waited_ = 0;  // the latest submission that was waited for
   DeviceInfo info_;
   std::vector<Memory> buffers_;
   std::vector<Pipeline> pipelines_;
@@ -168,6 +169,8 @@ std::uint64_t EmulatedDevice::submit(std::span<const Dispatch> dispatches) {
 
 void EmulatedDevice::wait(std::uint64_t number) {
   if (number > counters_.submissions) fail("emulated GPU: submission {} does not exist", number);
+  if (number <= waited_) return;
+  waited_ = number;
   ++counters_.waits;
 }
 
