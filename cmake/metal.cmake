@@ -12,9 +12,10 @@ else()
   set(GANDER_METAL_LIBRARIES "")
 endif()
 
-# Compiles `text`, the file with the text of all kernels, into gander_objects. Metal 3.2 is for macOS
-# 15 and later; a compiler that does not know it leaves an empty file in its place.
-function(gander_compile_metallib text)
+# gander_compile_metallib(file.metal...): compiles these kernels, which make one library as they make
+# one text, into gander_objects. Metal 3.2 is for macOS 15 and later; a compiler that does not know it
+# leaves an empty file in its place.
+function(gander_compile_metallib)
   if(NOT APPLE)
     return()
   endif()
@@ -24,15 +25,23 @@ function(gander_compile_metallib text)
     message(STATUS "No Metal compiler: the kernels will be compiled when gander starts")
     return()
   endif()
+  file(GLOB_RECURSE headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*.h)
+  list(TRANSFORM ARGN REPLACE "^${PROJECT_SOURCE_DIR}/" "" OUTPUT_VARIABLE relative)
+  set(text ${PROJECT_BINARY_DIR}/msl/gander.metal)
+  add_custom_command(
+    OUTPUT ${text}
+    COMMAND ${GANDER_TRANSLATE} --source ${relative} ${text}
+    DEPENDS ${ARGN} ${headers} ${GANDER_TRANSLATE_SOURCES}
+    WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
+    VERBATIM)
   set(source ${PROJECT_SOURCE_DIR}/backend/gpu/metal/metallib.cpp)
   foreach(version 3.1 3.2)
-    set(metallib ${PROJECT_BINARY_DIR}/gander_${version}.metallib)
-    string(REPLACE . _ suffix ${version})
     if(version STREQUAL 3.1)
       set(macos 14.0)
     else()
       set(macos 15.0)
     endif()
+    set(metallib ${PROJECT_BINARY_DIR}/msl/gander_${version}.metallib)
     execute_process(COMMAND xcrun -sdk macosx metal -std=metal${version} -x metal -c /dev/null
                             -o /dev/null RESULT_VARIABLE unknown_version OUTPUT_QUIET ERROR_QUIET)
     if(unknown_version)
@@ -42,10 +51,11 @@ function(gander_compile_metallib text)
       add_custom_command(
         OUTPUT ${metallib}
         COMMAND xcrun -sdk macosx metal -std=metal${version} -mmacosx-version-min=${macos}
-                -fno-fast-math -x metal ${text} -o ${metallib}
+                -fno-fast-math ${text} -o ${metallib}
         DEPENDS ${text}
         VERBATIM)
     endif()
+    string(REPLACE . _ suffix ${version})
     set_property(SOURCE ${source} APPEND PROPERTY OBJECT_DEPENDS ${metallib})
     set_property(SOURCE ${source} APPEND PROPERTY COMPILE_DEFINITIONS
                                                   GANDER_METALLIB_${suffix}="${metallib}")

@@ -14,7 +14,7 @@ Capture::Capture(std::string path, std::uint32_t submissions)
   if (std::filesystem::exists(path_, missing)) {
     fail("{}: exists already: remove it, or capture into another file", path_);
   }
-  if (!CaptureManager::shared().supports(CaptureDestination::GpuTraceDocument)) {
+  if (!CaptureManager::shared().supports(CaptureDestination::GPUTraceDocument)) {
     fail("{}: Metal does not capture: start gander with MTL_CAPTURE_ENABLED=1 in its environment",
          path_);
   }
@@ -24,7 +24,7 @@ void Capture::begin_submission(CommandQueue queue) {
   if (started_) return;
   const auto descriptor = make_object<CaptureDescriptor>();
   descriptor->set_capture_object(queue);
-  descriptor->set_destination(CaptureDestination::GpuTraceDocument);
+  descriptor->set_destination(CaptureDestination::GPUTraceDocument);
   descriptor->set_output_url(make_file_url(path_));
   NSError error;
   started_ = CaptureManager::shared().start(descriptor.get(), error);

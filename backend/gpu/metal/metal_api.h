@@ -29,13 +29,13 @@ constexpr ResourceOptions operator|(ResourceOptions a, ResourceOptions b) {
 enum class DispatchType : UInteger { Serial = 0, Concurrent = 1 };
 enum class BarrierScope : UInteger { Buffers = 1 };
 enum class DataType : UInteger { Float = 3, UInt = 33 };
-enum class GpuFamily : Integer { Apple7 = 1007 };
+enum class GpuFamily : Integer { Apple7 = 1007 };  // MTLGPUFamily
 enum class LanguageVersion : UInteger { Version3_1 = (3 << 16) + 1, Version3_2 = (3 << 16) + 2 };
 enum class MathMode : Integer { Safe = 0 };
-enum class MathFunctions : Integer { Precise = 1 };
+enum class MathFunctions : Integer { Precise = 1 };  // MTLMathFloatingPointFunctions
 enum class PipelineOption : UInteger { None = 0, FailOnBinaryArchiveMiss = 4 };
-enum class CaptureDestination : Integer { GpuTraceDocument = 2 };
-enum class ErrorOption : UInteger { EncoderExecutionStatus = 1 };
+enum class CaptureDestination : Integer { GPUTraceDocument = 2 };
+enum class ErrorOption : UInteger { EncoderExecutionStatus = 1 };  // MTLCommandBufferErrorOption
 enum class CommandBufferStatus : UInteger { Completed = 4, Error = 5 };
 enum class EncoderState : Integer {
   Unknown = 0,
@@ -43,7 +43,7 @@ enum class EncoderState : Integer {
   Affected = 2,
   Pending = 3,
   Faulted = 4
-};
+};  // MTLCommandEncoderErrorState
 enum class CommandBufferError : Integer {
   Internal = 1,
   Timeout = 2,
