@@ -2,11 +2,11 @@
 
 #include <random>
 
-#include "backend/gpu/emulated/emulated_device.h"
 #include "model/quant/blocks.h"
 #include "tests/support/backend_check.h"
 #include "tests/support/stage_runs.h"
 #include "tests/support/synthetic_model.h"
+#include "tests/support/test_device.h"
 
 // Stage E alone, where groups share a sum: slices, their order, zeros.
 namespace gander::gpu {
@@ -69,7 +69,7 @@ void check(Device& device, const Product& product, FfnValueShape shape) {
 class GpuFfnValue : public testing::TestWithParam<DataType> {};
 
 TEST_P(GpuFfnValue, SlicesAddUp) {
-  const auto device = open_emulated_device();
+  const auto device = open_test_device();
   // Two tiles, the second of 44 channels; blocks of 256 units that 2 and 3 slices share unevenly.
   const std::uint32_t units = info(GetParam()).block_size == 256  ? 1280
                               : info(GetParam()).block_size == 32 ? 1184
@@ -92,7 +92,7 @@ INSTANTIATE_TEST_SUITE_P(Types, GpuFfnValue,
                          [](const auto& type) { return std::string(name(type.param)); });
 
 TEST(GpuFfnValueTest, AnyNumberOfThreads) {
-  const auto device = open_emulated_device();
+  const auto device = open_test_device();
   const Product product = random_product(DataType::Q6_K, 256, 1280, 3);
   for (const std::uint32_t threads : {32U, 96U, 256U, 1024U}) {
     SCOPED_TRACE(testing::Message() << threads << " threads");
@@ -102,9 +102,9 @@ TEST(GpuFfnValueTest, AnyNumberOfThreads) {
 
 TEST(GpuFfnValueTest, TheSameBitsInAnyOrderAndHoweverSlicesAreAdded) {
   const Product product = random_product(DataType::F16, 300, 1201, 3);
-  const FfnValue expected = run(*open_emulated_device(), product, {96, 3, true});
+  const FfnValue expected = run(*open_test_device(), product, {96, 3, true});
   for (const Order order : {Order::Forward, Order::Reverse, Order::Shuffled}) {
-    const auto device = open_emulated_device(order);
+    const auto device = open_test_device(order);
     for (const bool adds_up : {true, false}) {
       EXPECT_EQ(run(*device, product, {96, 3, adds_up}), expected);
     }
@@ -112,7 +112,7 @@ TEST(GpuFfnValueTest, TheSameBitsInAnyOrderAndHoweverSlicesAreAdded) {
 }
 
 TEST(GpuFfnValueTest, NothingIsAddedWhenAllUnitsAreZero) {
-  const auto device = open_emulated_device();
+  const auto device = open_test_device();
   Product product = random_product(DataType::Q4_K, 256, 512, 2);
   product.hidden.assign(512, 0.0F);
   for (const std::uint32_t slices : {1U, 3U}) {
@@ -122,7 +122,7 @@ TEST(GpuFfnValueTest, NothingIsAddedWhenAllUnitsAreZero) {
 
 // Rows of zero units may hold anything: they are not read.
 TEST(GpuFfnValueTest, ZeroUnitsAreSkipped) {
-  const auto device = open_emulated_device();
+  const auto device = open_test_device();
   const Product product = random_product(DataType::F32, 256, 300, 8);
   Product poisoned = product;
   std::vector<float> values = dequantized(product.value);

@@ -4,12 +4,12 @@
 #include <string>
 #include <vector>
 
-#include "backend/gpu/emulated/emulated_device.h"
 #include "backend/gpu/gpu_backend.h"
 #include "engine/session.h"
 #include "tests/support/backend_check.h"
 #include "tests/support/fake_backend.h"
 #include "tests/support/synthetic_model.h"
+#include "tests/support/test_device.h"
 #include "tests/support/vocabularies.h"
 
 // Whole generations on the emulation: the tokens never leave the device before they are fed.
@@ -25,7 +25,7 @@ class Emulated {
     config.vocab_size = static_cast<std::uint32_t>(tokenizer_->size());
     weights_ = std::make_shared<const Weights>(
         make_synthetic_weights(config, 1, DataType::F32, DataType::F32));
-    auto backend = std::make_unique<GpuBackend>(weights_, open_emulated_device(order), options);
+    auto backend = std::make_unique<GpuBackend>(weights_, open_test_device(order), options);
     backend_ = backend.get();
     session_ =
         std::make_unique<Session>(fake_model(tokenizer_, config.vocab_size), std::move(backend));

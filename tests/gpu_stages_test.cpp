@@ -4,9 +4,9 @@
 #include <array>
 #include <bit>
 
-#include "backend/gpu/emulated/emulated_device.h"
 #include "tests/support/backend_check.h"
 #include "tests/support/stage_runs.h"
+#include "tests/support/test_device.h"
 
 // The kernels of the token program, one by one, on the emulated GPU, against double precision.
 namespace gander::gpu {
@@ -113,7 +113,7 @@ void check_all(Device& device, const StageCase& token) {
 class GpuStages : public testing::TestWithParam<DataType> {};
 
 TEST_P(GpuStages, AgreeWithDoublePrecision) {
-  const auto device = open_emulated_device();
+  const auto device = open_test_device();
   check_all(*device, StageCase(stage_weights(GetParam())));
 }
 
@@ -124,7 +124,7 @@ INSTANTIATE_TEST_SUITE_P(Types, GpuStages,
                          [](const auto& type) { return std::string(name(type.param)); });
 
 TEST(GpuStagesTest, WidthsThatNoVectorDivides) {
-  const auto device = open_emulated_device();
+  const auto device = open_test_device();
   for (const DataType type : {DataType::F32, DataType::F16, DataType::BF16}) {
     SCOPED_TRACE(name(type));
     check_all(*device, StageCase(odd_stage_weights(type)));
@@ -132,7 +132,7 @@ TEST(GpuStagesTest, WidthsThatNoVectorDivides) {
 }
 
 TEST(GpuStagesTest, MatricesOfDifferentTypesInOneDispatch) {
-  const auto device = open_emulated_device();
+  const auto device = open_test_device();
   const StageCase token(mixed_stage_weights(0));
   for (const std::uint32_t layer : {0U, 1U}) {
     check_time_mix_in(*device, token, layer);
@@ -141,7 +141,7 @@ TEST(GpuStagesTest, MatricesOfDifferentTypesInOneDispatch) {
 }
 
 TEST(GpuStagesTest, AnyNumberOfThreadsAndRows) {
-  const auto device = open_emulated_device();
+  const auto device = open_test_device();
   const StageCase token(odd_stage_weights(DataType::F32));
   for (const StageShape shape : {StageShape{32, 4}, StageShape{96, 20}, StageShape{256, 32},
                                  StageShape{1024, 400}, StageShape{1024, 4}}) {
@@ -162,11 +162,11 @@ TEST(GpuStagesTest, AnyNumberOfThreadsAndRows) {
 
 TEST(GpuStagesTest, TheSameBitsInAnyOrderOfThreadsAndGroups) {
   constexpr StageShape kShape = {96, 12};
-  const auto forward = open_emulated_device(Order::Forward);
+  const auto forward = open_test_device(Order::Forward);
   for (const StageCase& token :
        {StageCase(odd_stage_weights(DataType::F16)), StageCase(stage_weights(DataType::Q8_0))}) {
     for (const Order order : {Order::Reverse, Order::Shuffled}) {
-      const auto device = open_emulated_device(order);
+      const auto device = open_test_device(order);
       EXPECT_EQ(run_embed(*device, token, 96), run_embed(*forward, token, 96));
       EXPECT_EQ(run_time_mix_in(*device, token, 1, kShape),
                 run_time_mix_in(*forward, token, 1, kShape));

@@ -1,6 +1,7 @@
 #include "backend/gpu/cuda/cuda_device.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <deque>
 
@@ -205,14 +206,14 @@ class CudaDevice final : public Device {
 
     std::array<char, 2048> log{};
     std::array<int, 2> options = {kErrorLogBuffer, kErrorLogBytes};
-    std::array<void*, 2> values = {log.data(), reinterpret_cast<void*>(log.size() - 1)};
+    std::array<void*, 2> values = {log.data(), std::bit_cast<void*>(log.size() - 1)};
     const Result result = driver_.ModuleLoadDataEx(&pipeline.module, text.ptx.c_str(),
                                                    static_cast<unsigned>(options.size()),
                                                    options.data(), values.data());
     if (result != 0) {
       std::ranges::replace(log, '\n', ' ');
       fail(
-          "CUDA: the driver cannot compile kernel {}: {}: {} (a driver of CUDA 12 or later is "
+          "CUDA: the driver cannot compile kernel {}: {}: {} (a driver of CUDA 12.5 or later is "
           "needed)",
           function, driver_.describe(result), log.data());
     }

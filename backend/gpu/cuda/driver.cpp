@@ -12,7 +12,7 @@ template <typename Pointer>
 void find(void* library, const char* name, Pointer& function) {
   function = reinterpret_cast<Pointer>(dlsym(library, name));
   if (function == nullptr) {
-    fail("CUDA: the driver lacks {}: install an NVIDIA driver of CUDA 12 or later", name);
+    fail("CUDA: the driver lacks {}: install an NVIDIA driver of CUDA 12.5 or later", name);
   }
 }
 
