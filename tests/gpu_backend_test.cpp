@@ -139,6 +139,27 @@ TEST(GpuBackend, StateMovesBetweenBackends) {
   EXPECT_EQ(logits_of(*gpu, second), logits_of(*emulated(weights), second));
 }
 
+// What a conversation adds up: five tokens a turn, the same on both backends. The state forgets, so
+// that rounding does not grow: the bound of the first turn holds for the last.
+TEST(GpuBackend, TwoHundredTurnsDoNotDriftFromTheCpu) {
+  const std::shared_ptr<const Weights> weights = synthetic(odd_config());
+  CpuBackend cpu(weights, 1);
+  const std::unique_ptr<GpuBackend> gpu = emulated(weights);
+  std::vector<float> expected(weights->config.vocab_size);
+  std::vector<float> actual(weights->config.vocab_size);
+  double largest = 0;
+  for (unsigned turn = 0; turn < 200; ++turn) {
+    const std::vector<TokenId> text = some_tokens(weights->config, 5, turn);
+    cpu.forward(text, Logits::Last, expected);
+    gpu->forward(text, Logits::Last, actual);
+    const double error = relative_error<float, float>(actual, expected);
+    ASSERT_LT(error, 1e-5) << "turn " << turn;
+    largest = std::max(largest, error);
+  }
+  RecordProperty("error", std::to_string(largest));
+  EXPECT_LT((relative_error<float, float>(state_of(*gpu), state_of(cpu))), 1e-5);
+}
+
 TEST(GpuBackend, WaitsOncePerEightTokensOfAPrompt) {
   Config config = odd_config();
   const std::shared_ptr<const Weights> weights = synthetic(config);
