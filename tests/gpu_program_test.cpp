@@ -4,6 +4,7 @@
 #include <string>
 
 #include "backend/gpu/gpu_backend.h"
+#include "backend/gpu/gpu_generator.h"
 #include "backend/gpu/prediction.h"
 #include "backend/gpu/recording_device.h"
 #include "base/error.h"
@@ -42,6 +43,11 @@ TEST(GpuProgram, FiveDispatchesALayer) {
   const Recorded recorded = record(folder, "2.9b", DataType::Q4_K);
   // embed and head besides; sampling on the device adds one.
   EXPECT_EQ(recorded.program.dispatches.size(), 5U * 32 + 2);
+  RecordingDevice device(apple_gpu());
+  const LaunchShapes shapes = default_shapes(recorded.weights.config, device.info());
+  const ModelMemory memory = place_model(recorded.weights, recorded.plan.weights, shapes, device);
+  const GpuGenerator generator(device, recorded.weights.config, memory, shapes);
+  EXPECT_EQ(generator.token_program().dispatches.size(), 163U);
   for (std::uint32_t layer = 0; layer < 32; ++layer) {
     EXPECT_EQ(std::ranges::count_if(recorded.program.dispatches,
                                     [&](const Dispatch& d) { return d.layer == layer; }),
