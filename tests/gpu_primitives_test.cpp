@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "backend/gpu/primitives.h"
+#include "backend/gpu/transposed_value.h"
 #include "kernels/function_constants.h"
 #include "model/quant/blocks.h"
 #include "tests/support/backend_check.h"
@@ -636,6 +637,62 @@ TEST(GpuPrimitives, MatmulMatOfEveryType) {
       }
     }
   }
+}
+
+// The ffn value matrix as a model has it: F columns, C rows that fill no tile of 256.
+Floats sparse_product(const StoredMatrix& matrix, const Floats& x) {
+  const Matrix value = {matrix.type, number(matrix.rows), number(matrix.columns),
+                        matrix.bytes.data()};
+  std::vector<std::byte> transposed(transposed_value_bytes(value.type, value.rows, value.columns));
+  transpose_value(value, transposed);
+  const std::size_t tokens = x.size() / matrix.columns;
+  return in_all_orders([&](Device& device) {
+    Floats result(tokens * matrix.rows);
+    KernelRun run(device, "matmul_sparse");
+    run.constant(GANDER_WIDTH, value.rows);
+    run.constant(GANDER_FFN_WIDTH, value.columns);
+    run.constant(GANDER_WEIGHT_TYPES, type_bit(value.type));
+    run.in(std::span<const std::byte>(transposed));
+    run.in(view(x));
+    run.out(result);
+    run.parameters(SparseMatmulParameters{number(tokens), matrix.type_number()});
+    run.launch({groups(matrix.rows, 256), number(tokens)}, 96, 3 * 256 * sizeof(float));
+    return result;
+  });
+}
+
+// Inputs after relu²: one of eight is not zero, and runs of zeros are long.
+Floats sparse_inputs(std::size_t tokens, std::size_t columns) {
+  Floats x = inputs(tokens, columns);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    if (i % 8 != 3 || i % 200 > 100) x[i] = 0;
+  }
+  return x;
+}
+
+TEST(GpuPrimitives, MatmulSparseOfEveryType) {
+  for (const DataTypeInfo& type : all_data_types()) {
+    SCOPED_TRACE(type.name);
+    for (const std::size_t columns : {512U, 1280U}) {
+      const StoredMatrix matrix(type.type, 300, columns);
+      for (const Floats& x : {sparse_inputs(2, columns), inputs(2, columns)}) {
+        matrix.expect_product(x, GANDER_ACTIVATION_NONE, sparse_product(matrix, x));
+      }
+      EXPECT_EQ(sparse_product(matrix, Floats(columns)), Floats(300));
+    }
+  }
+}
+
+TEST(GpuPrimitives, MatmulSparseDoesNotReadWhatIsZero) {
+  StoredMatrix matrix(DataType::F32, 300, 512);
+  const Floats x = sparse_inputs(1, 512);
+  const Floats expected = sparse_product(matrix, x);
+  for (std::size_t i = 0; i < matrix.values.size(); ++i) {
+    const float poison = NAN;
+    if (x[i % 512] == 0)
+      std::memcpy(matrix.bytes.data() + i * sizeof(float), &poison, sizeof(float));
+  }
+  EXPECT_EQ(sparse_product(matrix, x), expected);
 }
 
 TEST(GpuPrimitives, LookupDecodesARow) {

@@ -23,7 +23,9 @@ kernel void layer_norm(device float* x [[buffer(0)]],
   for (uint i = self.index; i < size; i += self.count) sum += values[i];
   const float mean = group_sum(sum, partials, self) / float(size);
   float squares = 0.0f;
-  for (uint i = self.index; i < size; i += self.count) squares += (values[i] - mean) * (values[i] - mean);
+  for (uint i = self.index; i < size; i += self.count) {
+    squares += (values[i] - mean) * (values[i] - mean);
+  }
   const float variance = group_sum(squares, partials, self) / float(size);
   const float scale = 1.0f / precise::sqrt(variance + parameters.epsilon);
   for (uint i = self.index; i < size; i += self.count) values[i] = (values[i] - mean) * scale;
