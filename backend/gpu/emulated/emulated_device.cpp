@@ -63,6 +63,7 @@ class EmulatedDevice final : public Device {
   DeviceInfo info_;
   std::vector<Memory> buffers_;
   std::vector<Pipeline> pipelines_;
+  std::uint64_t waited_ = 0;  // the latest submission that was waited for
 };
 
 std::uint32_t EmulatedDevice::allocate(std::uint64_t bytes, std::string_view label) {
