@@ -59,7 +59,6 @@ class EmulatedDevice final : public Device {
   void check(const Dispatch& dispatch, const Pipeline& pipeline) const;
 
   Order order_;
-  std::uint64_t waited_ = 0;  // the latest submission that was waited for
   DeviceInfo info_;
   std::vector<Memory> buffers_;
   std::vector<Pipeline> pipelines_;
