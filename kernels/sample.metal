@@ -166,9 +166,9 @@ static inline void accept(uint token, float decay, device SampleState& state, de
 
 kernel void sample(device float* logits [[buffer(0)]],
                    device const uint2* maxima [[buffer(1)]],
-                   device const SampleSettings& settings [[buffer(2)]],
+                   device const SampleSettings* sample_settings [[buffer(2)]],
                    device const LogitBias* biases [[buffer(3)]],
-                   device SampleState& state [[buffer(4)]],
+                   device SampleState* sample_state [[buffer(4)]],
                    device float* counts [[buffer(5)]],
                    device uint* seen [[buffer(6)]],
                    device uint* next [[buffer(7)]],
@@ -176,6 +176,8 @@ kernel void sample(device float* logits [[buffer(0)]],
                    uint lane [[thread_index_in_simdgroup]],
                    uint simdgroup [[simdgroup_index_in_threadgroup]],
                    uint simdgroups [[simdgroups_per_threadgroup]]) {
+  device const SampleSettings& settings = *sample_settings;
+  device SampleState& state = *sample_state;
   threadgroup uint4 keys[kCapacity / 4];
   threadgroup uint4 tokens[kCapacity / 4];
   threadgroup atomic_uint low[kBuckets];
