@@ -6,7 +6,17 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <numeric>
+
+#if defined(__SANITIZE_ADDRESS__)
+#define GANDER_ADDRESS_SANITIZER 1
+#elif defined(__SANITIZE_THREAD__)
+#define GANDER_THREAD_SANITIZER 1
+#elif defined(__has_feature)
+#define GANDER_ADDRESS_SANITIZER __has_feature(address_sanitizer)
+#define GANDER_THREAD_SANITIZER __has_feature(thread_sanitizer)
+#endif
 
 namespace gander::gpu {
 namespace {
@@ -92,6 +102,81 @@ TEST(MslMachine, SaysWhereThreadsWaitForEachOtherInVain) {
   // The machine works on after that.
   EXPECT_EQ(group_sums(Order::Forward, 32).front(), 6006.5F);
 }
+
+struct RaceOf {
+  bool threads = false, groups = false;
+};
+
+void run_race(RaceOf race) {
+  const auto device = open_emulated_device();
+  std::vector<uint> plain(2);
+  std::vector<uint> counter(1);
+  TestParameters parameters = {};
+  parameters.race_of_threads = race.threads ? 1 : 0;
+  parameters.race_of_groups = race.groups ? 1 : 0;
+  KernelRun run(*device, "test_race");
+  run.out(plain);
+  run.in_out(counter);
+  run.parameters(parameters);
+  run.launch({3, 1}, 64);
+  EXPECT_EQ(counter[0], 3U * 64U);
+}
+
+TEST(MslMachine, AtomicsCountEveryThread) {
+  run_race({});
+}
+
+void write_past(uint scratch, uint buffer) {
+  const auto device = open_emulated_device();
+  std::vector<float> out(32);
+  TestParameters parameters = {};
+  parameters.past_scratch = scratch;
+  parameters.past_buffer = buffer;
+  KernelRun run(*device, "test_write");
+  run.out(out);
+  run.parameters(parameters);
+  run.launch({1, 1}, 32, 32 * sizeof(float));
+  EXPECT_EQ(out, std::vector<float>(32, 1.0F));
+}
+
+TEST(MslMachine, BuffersAndGroupMemoryMayBeUsedToTheirEnds) {
+  write_past(0, 0);
+}
+
+#if GANDER_ADDRESS_SANITIZER
+
+TEST(MslMachineDeathTest, TheAddressSanitizerSeesTheEndsOfBuffersAndGroupMemory) {
+  EXPECT_DEATH(write_past(1, 0), "heap-buffer-overflow(.|\n)*machine.metal:88");
+  EXPECT_DEATH(write_past(0, 1), "heap-buffer-overflow(.|\n)*machine.metal:89");
+}
+
+#endif
+#if GANDER_THREAD_SANITIZER
+
+// The sanitizer changes the exit code of a process that had a race.
+int exit_code_of_race(RaceOf race) {
+  run_race(race);
+  return 0;
+}
+
+TEST(MslMachineDeathTest, TheThreadSanitizerSeesRacesOfThreadsAndOfGroups) {
+  constexpr int kRaces = 66;
+  EXPECT_EXIT(std::exit(exit_code_of_race({.threads = true, .groups = false})),
+              testing::ExitedWithCode(kRaces), "data race(.|\n)*machine.metal:98");
+  EXPECT_EXIT(std::exit(exit_code_of_race({.threads = false, .groups = true})),
+              testing::ExitedWithCode(kRaces), "data race(.|\n)*machine.metal:99");
+  EXPECT_EXIT(std::exit(exit_code_of_race({})), testing::ExitedWithCode(0), "");
+}
+
+TEST(MslMachineDeathTest, TheThreadSanitizerSeesAMissingBarrier) {
+  constexpr int kRaces = 66;
+  EXPECT_EXIT(neighbours("test_missing_barrier", Order::Forward);
+              std::exit(0), testing::ExitedWithCode(kRaces), "data race(.|\n)*machine.metal:39");
+  EXPECT_EXIT(neighbours("test_barrier", Order::Forward);
+              std::exit(0), testing::ExitedWithCode(0), "");
+}
+
+#endif
 
 }  // namespace
 }  // namespace gander::gpu

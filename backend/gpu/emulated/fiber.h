@@ -14,17 +14,21 @@ class Fiber {
   /// Will run `code`, which must never return. `colour` shifts the stack's top, so that the hot
   /// ends of many stacks do not fall into the same lines of the cache. Throws Error.
   Fiber(void (*code)(), std::uint32_t colour);
-  Fiber(Fiber&& other) noexcept;
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
-  Fiber& operator=(Fiber&&) = delete;
   ~Fiber();
 
   /// Goes on with `next`; returns when somebody goes on with this one. This must be what runs.
   void switch_to(Fiber& next);
 
-  /// What a thread sanitizer should know about: `token` orders what came before the release and
-  /// what comes after the acquire.
+  /// Whether a thread sanitizer watches: to it, every fiber is a thread, which begins after what
+  /// its maker did before, and is ordered with others by tokens only.
+#ifdef GANDER_THREAD_SANITIZER
+  static constexpr bool kWatched = true;
+#else
+  static constexpr bool kWatched = false;
+#endif
+  /// What came before a release of a token comes before what follows an acquire.
   static void release(const void* token);
   static void acquire(const void* token);
 

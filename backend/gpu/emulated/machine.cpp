@@ -2,10 +2,11 @@
 
 #include "backend/gpu/emulated/fiber.h"
 #include "backend/gpu/emulated/gpu_thread.h"
+#include "backend/gpu/emulated/group_memory.h"
 #include "base/error.h"
 
 #include <algorithm>
-#include <cstring>
+#include <deque>
 #include <exception>
 #include <memory>
 #include <string>
@@ -24,42 +25,15 @@ std::unordered_map<std::string_view, Kernel>& library() {
   return kernels;
 }
 
-// Memory of a thread group, exactly as large as asked for, so that an address sanitizer sees what
-// goes past it.
-class GroupMemory {
- public:
-  explicit GroupMemory(std::uint32_t bytes)
-      : bytes_(bytes), memory_(static_cast<std::byte*>(::operator new(bytes, kAlignment))) {
-    poison();
-  }
-  // As a GPU leaves it: nobody clears it. All ones are a NaN.
-  void poison() { std::memset(memory_.get(), 0xff, bytes_); }
-  std::byte* get() const { return memory_.get(); }
-  std::uint32_t bytes() const { return bytes_; }
-
- private:
-  static constexpr std::align_val_t kAlignment{16};
-  struct Delete {
-    void operator()(std::byte* memory) const { ::operator delete(memory, kAlignment); }
-  };
-  std::uint32_t bytes_;
-  std::unique_ptr<std::byte, Delete> memory_;
-};
-
-struct GroupVariable {
-  const void* key;
-  GroupMemory memory;
-  std::uint64_t generation;  // of the group that used it last
-};
-
 enum class State : std::uint8_t { Runs, WaitsForLanes, WaitsForGroup, Done };
 
 [[noreturn]] void run_threads_of_machine();
 
 struct GpuThread {
-  explicit GpuThread(std::uint32_t index) : fiber(run_threads_of_machine, index) {}
+  explicit GpuThread(std::uint32_t number) : fiber(run_threads_of_machine, number), index(number) {}
 
   Fiber fiber;
+  std::uint32_t index;
   State state = State::Done;
   Site site;
 };
@@ -70,13 +44,12 @@ class Machine {
   void run(const Launch& launch);
 
   void wait(State state, Site site, bool orders_memory);
-  void* group_variable(const void* key, std::uint32_t bytes);
+  GroupScope& scope() { return scopes_.back(); }
   [[noreturn]] void run_threads();
 
  private:
-  void prepare(const Launch& launch);
-  void run_group(const Launch& launch);
-  void hire(std::uint32_t count);
+  void run_group();
+  void hire();
   GpuThread* next();
   bool lanes_have_met();
   bool group_has_met();
@@ -86,16 +59,15 @@ class Machine {
   std::string describe(const GpuThread& thread) const;
 
   Fiber caller_;
-  std::vector<GpuThread> threads_;
-  std::vector<SimdExchange> simds_;
-  std::vector<GroupVariable> variables_;
+  std::vector<std::unique_ptr<GpuThread>> threads_;
+  SimdExchange simds_[kMaxThreads / kLanes];
+  std::deque<GroupScope> scopes_;  // the last is the running group's
   const Launch* launch_ = nullptr;
   std::uint32_t count_ = 0;           // threads of a group
   std::uint32_t simd_turn_ = 0;       // which SIMD group of the order runs,
   std::uint32_t simd_at_ = 0;         // its index,
   std::uint32_t lane_turn_ = 0;       // and which of its lanes
   std::uint32_t lanes_[kLanes] = {};  // their order
-  std::uint64_t generation_ = 0;      // counts groups
   std::string error_;
 };
 
@@ -111,35 +83,30 @@ std::uint32_t volume(const std::array<std::uint32_t, 3>& of) {
 
 void Machine::run_threads() {
   for (;;) {
-    Fiber::acquire(this);
     launch_->kernel->run();
     wait(State::Done, {}, true);
   }
 }
 
-// Only barriers order threads for the thread sanitizer: of the group by `this`, of a SIMD group by
-// its exchange.
 void Machine::wait(State state, Site site, bool orders_memory) {
-  GpuThread& self = threads_[running.thread];
+  GpuThread& self = *threads_[running.thread];
   self.state = state;
   self.site = site;
-  const void* token = state == State::WaitsForLanes ? static_cast<void*>(running.simd) : this;
+  // The end of a thread comes before what the host does after the dispatch, and nothing else.
+  const void* token = state == State::Done            ? this
+                      : state == State::WaitsForGroup ? scope().group_token()
+                                                      : scope().simd_token(self.index / kLanes);
   if (orders_memory) Fiber::release(token);
   GpuThread* follower = next();
-  if (follower != &self) {
-    Fiber& target = follower == nullptr ? caller_ : follower->fiber;
-    if (follower != nullptr) go_on(follower);
-    self.fiber.switch_to(target);
-  } else {
-    go_on(follower);
-  }
+  if (follower != nullptr) go_on(follower);
+  if (follower != &self) self.fiber.switch_to(follower == nullptr ? caller_ : follower->fiber);
   if (orders_memory) Fiber::acquire(token);
 }
 
 void Machine::go_on(GpuThread* next) {
   next->state = State::Runs;
-  running.thread = static_cast<std::uint32_t>(next - threads_.data());
-  running.simd = &simds_[running.thread / kLanes];
+  running.thread = next->index;
+  running.simd = &simds_[next->index / kLanes];
 }
 
 // The thread whose turn it is; nullptr when the group is done. A SIMD group runs until all its
@@ -147,7 +114,7 @@ void Machine::go_on(GpuThread* next) {
 GpuThread* Machine::next() {
   for (;;) {
     while (++lane_turn_ < kLanes) {
-      GpuThread& lane = threads_[lane_at(lane_turn_)];
+      GpuThread& lane = *threads_[lane_at(lane_turn_)];
       if (lane.state == State::Runs) return &lane;
     }
     lane_turn_ = ~0U;
@@ -168,7 +135,7 @@ bool Machine::lanes_have_met() {
   std::uint32_t participants = 0;
   const std::uint32_t begin = simd_at_ * kLanes;
   for (std::uint32_t lane = 0; lane < kLanes; ++lane) {
-    GpuThread& thread = threads_[begin + lane];
+    GpuThread& thread = *threads_[begin + lane];
     if (thread.state == State::Done) continue;
     if (first == nullptr) first = &thread;
     if (thread.state != first->state || !(thread.site == first->site)) {
@@ -182,7 +149,7 @@ bool Machine::lanes_have_met() {
   simd.slots[simd.turn].is_folded = false;
   simd.turn ^= 1U;
   for (std::uint32_t lane = 0; lane < kLanes; ++lane) {
-    if ((participants >> lane & 1U) != 0) threads_[begin + lane].state = State::Runs;
+    if ((participants >> lane & 1U) != 0) threads_[begin + lane]->state = State::Runs;
   }
   return true;
 }
@@ -192,7 +159,7 @@ bool Machine::group_has_met() {
   GpuThread* waiting = nullptr;
   GpuThread* done = nullptr;
   for (std::uint32_t i = 0; i < count_; ++i) {
-    GpuThread& thread = threads_[i];
+    GpuThread& thread = *threads_[i];
     if (thread.state == State::Done) {
       done = &thread;
     } else if (waiting == nullptr) {
@@ -203,14 +170,14 @@ bool Machine::group_has_met() {
   }
   if (waiting == nullptr) return false;
   if (done != nullptr) stop("threads wait at a barrier that others never reach", *waiting, *done);
-  for (std::uint32_t i = 0; i < count_; ++i) threads_[i].state = State::Runs;
+  for (std::uint32_t i = 0; i < count_; ++i) threads_[i]->state = State::Runs;
   return true;
 }
 
 std::string Machine::describe(const GpuThread& thread) const {
-  const auto index = &thread - threads_.data();
-  if (thread.state == State::Done) return fmt::format("thread {} has left the kernel", index);
-  return fmt::format("thread {} waits at {}:{}", index, thread.site.file, thread.site.line);
+  if (thread.state == State::Done)
+    return fmt::format("thread {} has left the kernel", thread.index);
+  return fmt::format("thread {} waits at {}:{}", thread.index, thread.site.file, thread.site.line);
 }
 
 // Leaves the threads where they are for good; nothing in a kernel has a destructor.
@@ -218,40 +185,34 @@ void Machine::stop(const char* what, const GpuThread& one, const GpuThread& othe
   error_ =
       fmt::format("kernel {}, group {} {} {}: {}: {}, {}", launch_->kernel->name, running.group[0],
                   running.group[1], running.group[2], what, describe(one), describe(other));
-  threads_[running.thread].fiber.switch_to(caller_);
+  threads_[running.thread]->fiber.switch_to(caller_);
   std::terminate();  // nobody comes back
 }
 
-void* Machine::group_variable(const void* key, std::uint32_t bytes) {
-  for (GroupVariable& variable : variables_) {
-    if (variable.key != key) continue;
-    if (std::exchange(variable.generation, generation_) != generation_) variable.memory.poison();
-    return variable.memory.get();
+// Threads and memory for the next group. A thread sanitizer has to see new ones: what the group
+// before did is in no order with it.
+void Machine::hire() {
+  if (Fiber::kWatched) threads_.clear();
+  if (Fiber::kWatched || scopes_.empty()) scopes_.emplace_back(launch_->group_memory);
+  while (threads_.size() < count_) {
+    threads_.push_back(std::make_unique<GpuThread>(static_cast<std::uint32_t>(threads_.size())));
   }
-  variables_.push_back({key, GroupMemory(bytes), generation_});
-  return variables_.back().memory.get();
+  scope().begin();
+  running.group_memory = scope().dynamic();
 }
 
-void Machine::hire(std::uint32_t count) {
-  while (threads_.size() < count) {
-    threads_.emplace_back(static_cast<std::uint32_t>(threads_.size()));
-  }
-  if (simds_.size() < count / kLanes) simds_.resize(count / kLanes);
-}
-
-void Machine::run_group(const Launch& launch) {
-  ++generation_;
-  for (std::uint32_t i = 0; i < count_; ++i) threads_[i].state = State::Runs;
+void Machine::run_group() {
+  hire();
+  for (std::uint32_t i = 0; i < count_; ++i) threads_[i]->state = State::Runs;
   simd_turn_ = 0;
-  simd_at_ = place_in_order(launch.order, 0, count_ / kLanes, running.group[0]);
+  simd_at_ = place_in_order(launch_->order, 0, count_ / kLanes, running.group[0]);
   lane_turn_ = ~0U;
   GpuThread* first = next();
   go_on(first);
-  Fiber::release(this);
   caller_.switch_to(first->fiber);
-  Fiber::acquire(this);
   if (!error_.empty()) {
     threads_.clear();
+    scopes_.clear();
     throw Error(std::exchange(error_, {}));
   }
 }
@@ -263,26 +224,24 @@ void Machine::run(const Launch& launch) {
     fail("kernel {}: {} threads in a group: a multiple of {}, at most {}, is needed",
          launch.kernel->name, count_, kLanes, kMaxThreads);
   }
-  hire(count_);
   launch.kernel->set_constants(launch.constants);
   for (std::uint32_t i = 0; i < kLanes; ++i) {
     lanes_[i] = place_in_order(launch.order, i, kLanes, 0);
   }
-  GroupMemory memory(launch.group_memory);
   running = {};
   std::copy_n(launch.threads.data(), 3, running.threads);
   std::copy_n(launch.groups.data(), 3, running.groups);
   running.buffers = launch.buffers.data();
-  running.group_memory = memory.get();
   const std::uint32_t groups = volume(launch.groups);
   for (std::uint32_t i = 0; i < groups; ++i) {
     const std::uint32_t at = place_in_order(launch.order, i, groups, 0);
     running.group[0] = at % launch.groups[0];
     running.group[1] = at / launch.groups[0] % launch.groups[1];
     running.group[2] = at / launch.groups[0] / launch.groups[1];
-    memory.poison();
-    run_group(launch);
+    run_group();
   }
+  Fiber::acquire(this);
+  scopes_.clear();
 }
 
 }  // namespace
@@ -302,7 +261,7 @@ void fence_device() {
 }
 
 void* group_variable(const void* key, std::uint32_t bytes) {
-  return machine.group_variable(key, bytes);
+  return machine.scope().variable(key, bytes);
 }
 
 bool register_kernel(const Kernel& kernel) {

@@ -142,16 +142,19 @@ MSL_FUNCTION T select(T a, not_deduced_<T> b, bool c) {
   return c ? b : a;
 }
 
-// Vectors: a number among the arguments stands for a vector.
-template <class T, int N>
-MSL_FUNCTION T dot(vec<T, N> a, not_deduced_<vec<T, N>> b) {
-  T sum = a.v[0] * b.v[0];
-  for (int i = 1; i < N; ++i) sum = T(sum + a.v[i] * b.v[i]);
+// Vectors and swizzles V; a number among the later arguments stands for a vector.
+template <class V>
+using like_ = not_deduced_<as_vec_<V>>;
+template <class V>
+MSL_FUNCTION element_<as_vec_<V>> dot(V a, like_<V> b) {
+  const as_vec_<V> first(a);
+  element_<V> sum = first.v[0] * b.v[0];
+  for (int i = 1; i < elements_<V>::count; ++i) sum = element_<V>(sum + first.v[i] * b.v[i]);
   return sum;
 }
-template <class T, int N>
-MSL_FUNCTION T length(vec<T, N> a) {
-  return sqrt(dot(a, a));
+template <class V>
+MSL_FUNCTION element_<as_vec_<V>> length(V a) {
+  return sqrt(dot(a, as_vec_<V>(a)));
 }
 template <int N>
 MSL_FUNCTION bool any(vec<bool, N> a) {
@@ -165,29 +168,23 @@ MSL_FUNCTION bool all(vec<bool, N> a) {
   for (int i = 0; i < N; ++i) r = r && a.v[i];
   return r;
 }
-template <class T, int N>
-MSL_FUNCTION vec<T, N> select(vec<T, N> a, not_deduced_<vec<T, N>> b, vec<bool, N> c) {
-  for (int i = 0; i < N; ++i) a.v[i] = c.v[i] ? b.v[i] : a.v[i];
-  return a;
+template <class V>
+MSL_FUNCTION as_vec_<V> select(V a, like_<V> b, vec<bool, elements_<V>::count> c) {
+  as_vec_<V> r(a);
+  for (int i = 0; i < elements_<V>::count; ++i) r.v[i] = c.v[i] ? b.v[i] : r.v[i];
+  return r;
 }
-#define MSL_ELEMENTWISE_1(name)                        \
-  template <class T, int N>                            \
-  MSL_FUNCTION vec<T, N> name(vec<T, N> a) {           \
-    for (int i = 0; i < N; ++i) a.v[i] = name(a.v[i]); \
-    return a;                                          \
+#define MSL_ELEMENTWISE(name, parameters, ...)                          \
+  template <class V>                                                    \
+  MSL_FUNCTION as_vec_<V> name parameters {                             \
+    as_vec_<V> r(a);                                                    \
+    for (int i = 0; i < elements_<V>::count; ++i) r.v[i] = __VA_ARGS__; \
+    return r;                                                           \
   }
-#define MSL_ELEMENTWISE_2(name)                                         \
-  template <class T, int N>                                             \
-  MSL_FUNCTION vec<T, N> name(vec<T, N> a, not_deduced_<vec<T, N>> b) { \
-    for (int i = 0; i < N; ++i) a.v[i] = name(a.v[i], b.v[i]);          \
-    return a;                                                           \
-  }
-#define MSL_ELEMENTWISE_3(name)                                                                    \
-  template <class T, int N>                                                                        \
-  MSL_FUNCTION vec<T, N> name(vec<T, N> a, not_deduced_<vec<T, N>> b, not_deduced_<vec<T, N>> c) { \
-    for (int i = 0; i < N; ++i) a.v[i] = name(a.v[i], b.v[i], c.v[i]);                             \
-    return a;                                                                                      \
-  }
+#define MSL_ELEMENTWISE_1(name) MSL_ELEMENTWISE(name, (V a), name(r.v[i]))
+#define MSL_ELEMENTWISE_2(name) MSL_ELEMENTWISE(name, (V a, like_<V> b), name(r.v[i], b.v[i]))
+#define MSL_ELEMENTWISE_3(name) \
+  MSL_ELEMENTWISE(name, (V a, like_<V> b, like_<V> c), name(r.v[i], b.v[i], c.v[i]))
 MSL_ELEMENTWISE_1(abs)
 MSL_ELEMENTWISE_1(sign)
 MSL_ELEMENTWISE_2(min)
@@ -261,6 +258,7 @@ MSL_ELEMENTWISE_1(popcount)
 MSL_ELEMENTWISE_1(clz)
 MSL_ELEMENTWISE_1(ctz)
 #undef MSL_ELEMENTWISE_1
+#undef MSL_ELEMENTWISE
 
 // What threads say to each other, for every dialect.
 enum class mem_flags { mem_none = 0, mem_device = 1, mem_threadgroup = 2, mem_texture = 4 };
