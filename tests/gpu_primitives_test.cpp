@@ -573,7 +573,7 @@ struct Shape {
 // Fewer rows than a SIMD group takes, and more than a group's; columns that fill no vector load
 // where the type has them.
 std::vector<Shape> shapes(DataType type) {
-  std::vector<Shape> result = {{1, 256}, {5, 512}, {35, 1280}};
+  std::vector<Shape> result = {{1, 256}, {5, 512}, {35, 768}};
   if (info(type).block_size <= 32) result.push_back({33, 96});
   if (info(type).block_size == 1) {
     result.push_back({34, 7});
@@ -673,7 +673,7 @@ Floats sparse_inputs(std::size_t tokens, std::size_t columns) {
 TEST(GpuPrimitives, MatmulSparseOfEveryType) {
   for (const DataTypeInfo& type : all_data_types()) {
     SCOPED_TRACE(type.name);
-    for (const std::size_t columns : {512U, 1280U}) {
+    for (const std::size_t columns : {512U, 768U}) {
       const StoredMatrix matrix(type.type, 300, columns);
       for (const Floats& x : {sparse_inputs(2, columns), inputs(2, columns)}) {
         matrix.expect_product(x, GANDER_ACTIVATION_NONE, sparse_product(matrix, x));
