@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <exception>
@@ -55,7 +56,8 @@ std::shared_ptr<const Weights> random_model(const std::string& shape, const std:
 
 void report(std::string_view what, std::size_t count, double seconds, std::uint64_t bytes) {
   fmt::print("  {:<28} {:>5} × {:>9.2f} µs {:>8.0f} GB/s\n", what, count,
-             seconds / static_cast<double>(count) * 1e6, static_cast<double>(bytes) / seconds / 1e9);
+             seconds / static_cast<double>(count) * 1e6,
+             static_cast<double>(bytes) / seconds / 1e9);
 }
 
 /// All dispatches of each kernel, one after the other, as one submission. Bytes are those of every
@@ -78,6 +80,55 @@ void measure_kernels(gpu::GpuBackend& backend) {
   }
 }
 
+/// Goes on in the place of a sampler that has seen nothing.
+void start(gpu::GpuBackend& backend, const SamplerSettings& settings) {
+  const std::vector<float> counts(backend.config().vocab_size);
+  const std::vector<std::uint8_t> uncounted(counts.size());
+  SamplerMemory memory;
+  memory.counts = counts;
+  memory.uncounted = uncounted;
+  backend.generator()->start(settings, memory);
+}
+
+/// The dispatch that chooses a token, from the logits the model left.
+void measure_sampling(gpu::GpuBackend& backend) {
+  const auto& generator = dynamic_cast<gpu::GpuGenerator&>(*backend.generator());
+  const gpu::Dispatch& sample = generator.token_program().dispatches.back();
+  const std::vector<gpu::Dispatch> many(100, sample);
+  const std::vector<std::pair<const char*, SamplerSettings>> all = {
+      {"sample, greedy", {.temperature = 0.0F}},
+      {"sample, temperature 1", {}},
+      {"sample, top-p 0.5", {.top_p = 0.5F}},
+      {"sample, temp. 2, top-p 0.9", {.temperature = 2.0F, .top_p = 0.9F}},
+      {"sample, top-k 40, top-p 0.5", {.top_k = 40, .top_p = 0.5F}},
+      {"sample, penalties, top-p 0.5",
+       {.top_p = 0.5F, .presence_penalty = 0.4F, .frequency_penalty = 0.4F}},
+      {"sample, min-p 0.05", {.min_p = 0.05F}}};
+  for (const auto& [name, settings] : all) {
+    start(backend, settings);
+    const double seconds =
+        best_seconds([&] { backend.device().wait(backend.device().submit(many)); });
+    report(name, many.size(), seconds, sample.bytes_read() * many.size());
+  }
+}
+
+/// A text of tokens in blocks of 8 that the device samples.
+double generate_seconds(gpu::GpuBackend& backend, std::vector<float>& logits) {
+  Generator& generator = *backend.generator();
+  return best_seconds([&] {
+    const TokenId first = 1;
+    backend.forward({&first, 1}, Logits::Last, logits);
+    start(backend, {.top_p = 0.5F, .presence_penalty = 0.4F});
+    std::array<TokenId, 8> tokens;
+    generator.queue(tokens.size());
+    for (std::size_t done = tokens.size(); done <= kTokens; done += tokens.size()) {
+      if (done < kTokens) generator.queue(tokens.size());
+      generator.collect(tokens);
+    }
+    generator.stop();
+  });
+}
+
 void measure(const std::string& shape, const std::string& type) {
   const auto weights = random_model(shape, type);
   gpu::GpuBackend backend(weights, gpu::open_cuda_device());
@@ -89,14 +140,16 @@ void measure(const std::string& shape, const std::string& type) {
     tokens[i] = static_cast<TokenId>((i + 1) * 7919 % weights->config.vocab_size);
   }
   std::vector<float> logits(weights->config.vocab_size);
-  const double ahead =
-      best_seconds([&] { backend.forward(tokens, Logits::Last, logits); });
+  const double ahead = best_seconds([&] { backend.forward(tokens, Logits::Last, logits); });
   report("tokens, queued ahead", kTokens, ahead, bytes * kTokens);
   const double waiting = best_seconds([&] {
     for (const TokenId& token : tokens) backend.forward({&token, 1}, Logits::Last, logits);
   });
   report("tokens, logits read", kTokens, waiting, bytes * kTokens);
+  report("tokens, sampled on the device", kTokens, generate_seconds(backend, logits),
+         bytes * kTokens);
   measure_kernels(backend);
+  measure_sampling(backend);
 }
 
 }  // namespace
