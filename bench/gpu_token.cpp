@@ -55,7 +55,8 @@ std::shared_ptr<const Weights> random_model(const std::string& shape, const std:
 
 void report(std::string_view what, std::size_t count, double seconds, std::uint64_t bytes) {
   fmt::print("  {:<28} {:>5} × {:>9.2f} µs {:>8.0f} GB/s\n", what, count,
-             seconds / static_cast<double>(count) * 1e6, static_cast<double>(bytes) / seconds / 1e9);
+             seconds / static_cast<double>(count) * 1e6,
+             static_cast<double>(bytes) / seconds / 1e9);
 }
 
 /// All dispatches of each kernel, one after the other, as one submission. Bytes are those of every
@@ -64,9 +65,10 @@ void measure_kernels(gpu::GpuBackend& backend) {
   std::vector<gpu::Dispatch> dispatches = backend.token_program().dispatches;
   while (!dispatches.empty()) {
     const std::string_view kernel = dispatches.front().kernel;
-    const auto others = std::ranges::stable_partition(
-        dispatches, [&](const gpu::Dispatch& dispatch) { return dispatch.kernel == kernel; });
-    const std::span same(dispatches.begin(), others.begin());
+    const auto others = std::stable_partition(
+        dispatches.begin(), dispatches.end(),
+        [&](const gpu::Dispatch& dispatch) { return dispatch.kernel == kernel; });
+    const std::span same(dispatches.begin(), others);
     const double seconds =
         best_seconds([&] { backend.device().wait(backend.device().submit(same)); });
     std::uint64_t bytes = 0;
@@ -74,7 +76,7 @@ void measure_kernels(gpu::GpuBackend& backend) {
       bytes += dispatch.bytes_read() + dispatch.bytes_written();
     }
     report(kernel, same.size(), seconds, bytes);
-    dispatches.erase(dispatches.begin(), others.begin());
+    dispatches.erase(dispatches.begin(), others);
   }
 }
 
@@ -89,8 +91,7 @@ void measure(const std::string& shape, const std::string& type) {
     tokens[i] = static_cast<TokenId>((i + 1) * 7919 % weights->config.vocab_size);
   }
   std::vector<float> logits(weights->config.vocab_size);
-  const double ahead =
-      best_seconds([&] { backend.forward(tokens, Logits::Last, logits); });
+  const double ahead = best_seconds([&] { backend.forward(tokens, Logits::Last, logits); });
   report("tokens, queued ahead", kTokens, ahead, bytes * kTokens);
   const double waiting = best_seconds([&] {
     for (const TokenId& token : tokens) backend.forward({&token, 1}, Logits::Last, logits);
