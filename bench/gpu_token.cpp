@@ -66,9 +66,10 @@ void measure_kernels(gpu::GpuBackend& backend) {
   std::vector<gpu::Dispatch> dispatches = backend.token_program().dispatches;
   while (!dispatches.empty()) {
     const std::string_view kernel = dispatches.front().kernel;
-    const auto others = std::ranges::stable_partition(
-        dispatches, [&](const gpu::Dispatch& dispatch) { return dispatch.kernel == kernel; });
-    const std::span same(dispatches.begin(), others.begin());
+    const auto others = std::stable_partition(
+        dispatches.begin(), dispatches.end(),
+        [&](const gpu::Dispatch& dispatch) { return dispatch.kernel == kernel; });
+    const std::span same(dispatches.begin(), others);
     const double seconds =
         best_seconds([&] { backend.device().wait(backend.device().submit(same)); });
     std::uint64_t bytes = 0;
@@ -76,7 +77,7 @@ void measure_kernels(gpu::GpuBackend& backend) {
       bytes += dispatch.bytes_read() + dispatch.bytes_written();
     }
     report(kernel, same.size(), seconds, bytes);
-    dispatches.erase(dispatches.begin(), others.begin());
+    dispatches.erase(dispatches.begin(), others);
   }
 }
 
