@@ -48,17 +48,16 @@ class AutoreleasePool : public Object {
   void* token_;
 };
 
-const Class pool_class{"NSAutoreleasePool",
-                       {method<&AutoreleasePool::drain>("drain")},
-                       {method<&allocate<AutoreleasePool>>("alloc"),
-                        method<&allocate<AutoreleasePool>>("new")}};
+const Class pool_class{
+    "NSAutoreleasePool",
+    {method<&AutoreleasePool::drain>("drain")},
+    {method<&allocate<AutoreleasePool>>("alloc"), method<&allocate<AutoreleasePool>>("new")}};
 
 }  // namespace
 
 Object* Object::autorelease() {
   if (pools.stack.empty()) {
-    misuse("{} was autoreleased with no pool in place on this thread: it would leak",
-           type_.name());
+    misuse("{} was autoreleased with no pool in place on this thread: it would leak", type_.name());
   }
   pools.stack.back().push_back(this);
   return this;
@@ -68,7 +67,11 @@ Object* Object::autorelease() {
 
 extern "C" {
 
-void* objc_autoreleasePoolPush() { return gander::standin::push(); }
-void objc_autoreleasePoolPop(void* token) { gander::standin::pop(token); }
+void* objc_autoreleasePoolPush() {
+  return gander::standin::push();
+}
+void objc_autoreleasePoolPop(void* token) {
+  gander::standin::pop(token);
+}
 
 }  // extern "C"

@@ -65,11 +65,10 @@ Object* open_archive(Ref<Device> device, BinaryArchiveDescriptor* descriptor, Er
   return owned(make<BinaryArchive>(std::move(device), std::move(entries)));
 }
 
-const Class BinaryArchiveDescriptor::kClass{
-    "MTLBinaryArchiveDescriptor",
-    {method<&BinaryArchiveDescriptor::set_url>("setUrl:")},
-    {method<&allocate<BinaryArchiveDescriptor>>("alloc"),
-     method<&allocate<BinaryArchiveDescriptor>>("new")}};
+const Class BinaryArchiveDescriptor::kClass{"MTLBinaryArchiveDescriptor",
+                                            {method<&BinaryArchiveDescriptor::set_url>("setUrl:")},
+                                            {method<&allocate<BinaryArchiveDescriptor>>("alloc"),
+                                             method<&allocate<BinaryArchiveDescriptor>>("new")}};
 
 const Class BinaryArchive::kClass{
     "MTLBinaryArchive",

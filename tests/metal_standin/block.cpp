@@ -36,10 +36,12 @@ BlockRef::~BlockRef() {
 void BlockRef::call(void* pages, UInteger length) const {
   using Deallocator = void (*)(Block*, void*, UInteger);
   reinterpret_cast<Deallocator>(reinterpret_cast<void (*)()>(block_->invoke))(block_, pages,
-                                                                             length);
+                                                                              length);
 }
 
-int live_blocks() { return heap_blocks; }
+int live_blocks() {
+  return heap_blocks;
+}
 
 }  // namespace gander::standin
 

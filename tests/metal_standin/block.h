@@ -13,8 +13,12 @@ struct BlockDescriptor {
 };
 
 struct Block {
-  enum : int { kCountMask = 0xffff, kNeedsFree = 1 << 24, kHasCopyDispose = 1 << 25,
-               kIsGlobal = 1 << 28 };
+  enum : int {
+    kCountMask = 0xffff,
+    kNeedsFree = 1 << 24,
+    kHasCopyDispose = 1 << 25,
+    kIsGlobal = 1 << 28
+  };
 
   void* isa;  ///< _NSConcreteGlobalBlock, _NSConcreteStackBlock or _NSConcreteMallocBlock
   int flags;

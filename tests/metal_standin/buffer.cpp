@@ -25,9 +25,10 @@ void check_options(UInteger options, std::string_view method) {
 void check_pages(const void* pages, UInteger length) {
   const auto page = static_cast<UInteger>(sysconf(_SC_PAGESIZE));
   if (reinterpret_cast<UInteger>(pages) % page != 0 || length % page != 0) {
-    misuse("newBufferWithBytesNoCopy: address {} and length {} must be multiples of the page size, "
-           "{}",
-           fmt::ptr(pages), length, page);
+    misuse(
+        "newBufferWithBytesNoCopy: address {} and length {} must be multiples of the page size, "
+        "{}",
+        fmt::ptr(pages), length, page);
   }
   if (msync(const_cast<void*>(pages), length, MS_ASYNC) != 0) {
     misuse("newBufferWithBytesNoCopy: not all of the {} bytes at {} are mapped", length,
@@ -67,7 +68,9 @@ Buffer::~Buffer() {
   device_->allocated_bytes -= length_;
 }
 
-bool Buffer::tracked() const { return (options_ & kTrackingModes) != kUntracked; }
+bool Buffer::tracked() const {
+  return (options_ & kTrackingModes) != kUntracked;
+}
 
 std::string Buffer::description() const {
   return fmt::format("buffer '{}' of {} bytes", label(), length_);
@@ -83,16 +86,17 @@ void* Buffer::contents() {
   return (options_ & kStorageModes) == kPrivate ? nullptr : data_;
 }
 
-UInteger Buffer::set_purgeable_state(UInteger) { return 2; }  // always NonVolatile
+UInteger Buffer::set_purgeable_state(UInteger) {
+  return 2;
+}  // always NonVolatile
 
-const Class Buffer::kClass{"MTLBuffer",
-                           {method<&Buffer::set_label>("setLabel:"),
-                            method<&Buffer::get_label>("label"),
-                            method<&Buffer::contents>("contents"),
-                            method<&Buffer::get_length>("length"),
-                            method<&Buffer::get_length>("allocatedSize"),
-                            method<&Buffer::resource_options>("resourceOptions"),
-                            method<&Buffer::gpu_address>("gpuAddress"),
-                            method<&Buffer::set_purgeable_state>("setPurgeableState:")}};
+const Class Buffer::kClass{
+    "MTLBuffer",
+    {method<&Buffer::set_label>("setLabel:"), method<&Buffer::get_label>("label"),
+     method<&Buffer::contents>("contents"), method<&Buffer::get_length>("length"),
+     method<&Buffer::get_length>("allocatedSize"),
+     method<&Buffer::resource_options>("resourceOptions"),
+     method<&Buffer::gpu_address>("gpuAddress"),
+     method<&Buffer::set_purgeable_state>("setPurgeableState:")}};
 
 }  // namespace gander::standin

@@ -58,7 +58,9 @@ void CommandBuffer::check_recording(std::string_view method) {
   if (status() >= Status::Committed) misuse("{}: {} after commit", description(), method);
 }
 
-Object* CommandBuffer::compute_encoder() { return compute_encoder_of(0); }
+Object* CommandBuffer::compute_encoder() {
+  return compute_encoder_of(0);
+}
 
 Object* CommandBuffer::compute_encoder_of(UInteger dispatch_type) {
   if (dispatch_type > 1) {
@@ -102,9 +104,10 @@ void CommandBuffer::check_alive() const {
           alive = alive && (bound.buffer == nullptr || is_alive(bound.buffer));
         }
         if (!alive) {
-          misuse("{}, which does not retain what it refers to: a buffer or pipeline of it was "
-                 "released before it had run",
-                 description());
+          misuse(
+              "{}, which does not retain what it refers to: a buffer or pipeline of it was "
+              "released before it had run",
+              description());
         }
       }
     }
@@ -154,7 +157,9 @@ double CommandBuffer::end_time() {
   return end_time_;
 }
 
-bool CommandBuffer::failed() { return status() == Status::Error; }
+bool CommandBuffer::failed() {
+  return status() == Status::Error;
+}
 
 // Returns the pass in which the command buffer fails, or their number.
 std::size_t CommandBuffer::run_passes() {
@@ -207,18 +212,21 @@ Ref<Error> CommandBuffer::command_error(std::size_t failed_pass) const {
   };
   const auto text = [&]() -> Text {
     if (victim_) {
-      return {1, "Discarded (victim of GPU error/recovery) "
-                 "(00000005:kIOGPUCommandBufferCallbackErrorInnocentVictim)"};
+      return {1,
+              "Discarded (victim of GPU error/recovery) "
+              "(00000005:kIOGPUCommandBufferCallbackErrorInnocentVictim)"};
     }
     switch (planned_failure_->command) {
       case CommandFailure::Timeout:
         return {2, "Caused GPU Timeout Error (00000002:kIOGPUCommandBufferCallbackErrorTimeout)"};
       case CommandFailure::PageFault:
-        return {3, "Caused GPU Address Fault Error "
-                   "(0000000b:kIOGPUCommandBufferCallbackErrorPageFault)"};
+        return {3,
+                "Caused GPU Address Fault Error "
+                "(0000000b:kIOGPUCommandBufferCallbackErrorPageFault)"};
       case CommandFailure::OutOfMemory:
         return {8, "Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)"};
-      case CommandFailure::None: break;
+      case CommandFailure::None:
+        break;
     }
     return {1, "Internal Error"};
   }();
@@ -269,10 +277,10 @@ const Class CommandBuffer::kClass{
      method<&CommandBuffer::end_time>("GPUEndTime"),
      method<&CommandBuffer::retained_references>("retainedReferences")}};
 
-const Class EncoderInfo::kClass{"MTLCommandBufferEncoderInfo",
-                                {method<&EncoderInfo::label>("label"),
-                                 method<&EncoderInfo::signposts>("debugSignposts"),
-                                 method<&EncoderInfo::state>("errorState")}};
+const Class EncoderInfo::kClass{
+    "MTLCommandBufferEncoderInfo",
+    {method<&EncoderInfo::label>("label"), method<&EncoderInfo::signposts>("debugSignposts"),
+     method<&EncoderInfo::state>("errorState")}};
 
 }  // namespace gander::standin
 

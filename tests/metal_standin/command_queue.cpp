@@ -45,9 +45,10 @@ Object* CommandQueue::make_command_buffer(bool retains, bool tells_encoders) {
     std::unique_lock lock(mutex_);
     if (recording_ + in_flight_ >= max_command_buffers_) {
       if (in_flight_ == 0 || Scheduler::shared().held()) {
-        misuse("all {} command buffers of queue '{}' are in use and none will run: this would wait "
-               "for ever",
-               max_command_buffers_, label());
+        misuse(
+            "all {} command buffers of queue '{}' are in use and none will run: this would wait "
+            "for ever",
+            max_command_buffers_, label());
       }
       changed_.wait(lock, [this] { return recording_ + in_flight_ < max_command_buffers_; });
     }
@@ -56,8 +57,12 @@ Object* CommandQueue::make_command_buffer(bool retains, bool tells_encoders) {
   return autoreleased(make<CommandBuffer>(Ref<CommandQueue>(this), retains, tells_encoders));
 }
 
-Object* CommandQueue::command_buffer() { return make_command_buffer(true, false); }
-Object* CommandQueue::command_buffer_unretained() { return make_command_buffer(false, false); }
+Object* CommandQueue::command_buffer() {
+  return make_command_buffer(true, false);
+}
+Object* CommandQueue::command_buffer_unretained() {
+  return make_command_buffer(false, false);
+}
 
 Object* CommandQueue::command_buffer_described(CommandBufferDescriptor* descriptor) {
   if (descriptor == nullptr) misuse("commandBufferWithDescriptor: with nil");

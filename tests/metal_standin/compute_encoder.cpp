@@ -57,7 +57,8 @@ void ComputeEncoder::set_buffer(Buffer* buffer, UInteger offset, UInteger index)
 
 void ComputeEncoder::set_buffer_offset(UInteger offset, UInteger index) {
   Binding& bound = binding(index, "setBufferOffset:atIndex:");
-  if (bound.buffer == nullptr) misuse("setBufferOffset:atIndex:{}: no buffer is bound there", index);
+  if (bound.buffer == nullptr)
+    misuse("setBufferOffset:atIndex:{}: no buffer is bound there", index);
   if (offset >= bound.buffer->length()) {
     misuse("offset {} is beyond the {}", offset, bound.buffer->description());
   }
@@ -88,8 +89,15 @@ void ComputeEncoder::set_group_memory(UInteger length, UInteger index) {
 void ComputeEncoder::check_bindings() const {
   const msl::Kernel& kernel = pipeline_->function().kernel();
   for (UInteger i = 0; i < kernel.buffers; ++i) {
-    if (bindings_[i].buffer == nullptr && bindings_[i].bytes == nullptr) {
+    const Binding& bound = bindings_[i];
+    if (bound.buffer == nullptr && bound.bytes == nullptr) {
       misuse("kernel {}: nothing is bound at buffer index {}", kernel.name, i);
+    }
+    const UInteger bytes =
+        bound.buffer != nullptr ? bound.buffer->length() - bound.offset : bound.bytes->size();
+    if (bytes < kernel.element_bytes[i]) {
+      misuse("kernel {}: buffer index {} has {} bytes, the argument {}", kernel.name, i, bytes,
+             kernel.element_bytes[i]);
     }
   }
 }
@@ -98,8 +106,7 @@ void ComputeEncoder::check_group(Size groups, Size threads) const {
   const std::string kernel = pipeline_->kernel();
   if (groups.count() == 0 || threads.count() == 0) {
     misuse("kernel {}: a grid of {} x {} x {} groups of {} x {} x {} threads is empty", kernel,
-           groups.width, groups.height, groups.depth, threads.width, threads.height,
-           threads.depth);
+           groups.width, groups.height, groups.depth, threads.width, threads.height, threads.depth);
   }
   if (threads.count() > pipeline_->max_threads()) {
     misuse("kernel {}: {} threads in a group, its pipeline allows {}", kernel, threads.count(),

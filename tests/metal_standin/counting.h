@@ -5,6 +5,6 @@
 namespace gander::standin {
 
 /// Adds to one of the counters: count(&Counters::waits).
-void count(std::uint64_t Counters::* member, std::uint64_t by = 1);
+void count(std::uint64_t Counters::*member, std::uint64_t by = 1);
 
 }  // namespace gander::standin

@@ -23,25 +23,39 @@ Device::Device() : Object(kClass) {}
 String* Device::name() {
   return autoreleased(string(settings().apple_silicon ? "Apple stand-in" : "AMD stand-in"));
 }
-bool Device::has_unified_memory() { return settings().apple_silicon; }
+bool Device::has_unified_memory() {
+  return settings().apple_silicon;
+}
 
 bool Device::supports_family(long family) {
   if (family == kMac2 || family == kMetal3) return true;
   return settings().apple_silicon && family <= kApple9;
 }
 
-UInteger Device::max_buffer_length() { return settings().max_buffer_bytes; }
-UInteger Device::max_threadgroup_memory_length() { return 32 << 10; }
-Size Device::max_threads_per_threadgroup() { return {1024, 1024, 1024}; }
-UInteger Device::recommended_max_working_set_size() { return settings().working_set_bytes; }
+UInteger Device::max_buffer_length() {
+  return settings().max_buffer_bytes;
+}
+UInteger Device::max_threadgroup_memory_length() {
+  return 32 << 10;
+}
+Size Device::max_threads_per_threadgroup() {
+  return {1024, 1024, 1024};
+}
+UInteger Device::recommended_max_working_set_size() {
+  return settings().working_set_bytes;
+}
 
-Object* Device::new_command_queue() { return new_command_queue_of(64); }
+Object* Device::new_command_queue() {
+  return new_command_queue_of(64);
+}
 
 Object* Device::new_command_queue_of(UInteger max_command_buffers) {
   return owned(make<CommandQueue>(Ref<Device>(this), max_command_buffers));
 }
 
-Object* Device::new_fence() { return owned(make<Fence>(Ref<Device>(this))); }
+Object* Device::new_fence() {
+  return owned(make<Fence>(Ref<Device>(this)));
+}
 
 Object* Device::new_buffer(UInteger length, UInteger options) {
   if (length == 0) misuse("newBufferWithLength:0");
@@ -94,12 +108,12 @@ Object* Device::new_residency_set(Object* descriptor, Error**) {
 Fence::Fence(Ref<Device> device) : Labelled(kClass), device_(std::move(device)) {}
 
 const Class Fence::kClass{
-    "MTLFence",
-    {method<&Fence::set_label>("setLabel:"), method<&Fence::get_label>("label")}};
+    "MTLFence", {method<&Fence::set_label>("setLabel:"), method<&Fence::get_label>("label")}};
 
 const Class Device::kClass{
     "MTLDevice",
-    {method<&Device::name>("name"), method<&Device::registry_id>("registryID"),
+    {method<&Device::name>("name"),
+     method<&Device::registry_id>("registryID"),
      method<&Device::has_unified_memory>("hasUnifiedMemory"),
      method<&Device::supports_family>("supportsFamily:"),
      method<&Device::max_buffer_length>("maxBufferLength"),

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "tests/metal_standin/counting.h"
+#include "tests/metal_standin/memory_fault.h"
 
 #include <algorithm>
 #include <cstring>
@@ -40,6 +41,7 @@ void run(const DispatchCommand& dispatch) {
   launch.group_memory = static_cast<std::uint32_t>(dispatch.group_memory);
   launch.order = msl::Order::Shuffled;
   try {
+    const FaultScope scope(function.kernel().name);
     msl::execute(launch);
   } catch (const gander::Error& error) {
     misuse("{}", error.what());
@@ -84,7 +86,8 @@ class WrittenMemory {
       const std::byte* now = buffer->data() + begin_.at(buffer);
       const auto [at, other] = std::mismatch(bytes.begin(), bytes.end(), now);
       if (at == bytes.end()) continue;
-      return fmt::format("byte {} of the {}", begin_.at(buffer) + static_cast<UInteger>(at - bytes.begin()),
+      return fmt::format("byte {} of the {}",
+                         begin_.at(buffer) + static_cast<UInteger>(at - bytes.begin()),
                          buffer->description());
     }
     return {};

@@ -20,6 +20,24 @@ UInteger utf16_length(std::string_view text) {
   return units;
 }
 
+// Whether every lead byte has its continuation bytes. Overlong forms pass.
+bool is_utf8(std::string_view text) {
+  std::size_t missing = 0;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool continues = (byte & 0xc0) == 0x80;
+    if (continues != (missing > 0)) return false;
+    if (continues) {
+      --missing;
+    } else if (byte >= 0xf8) {
+      return false;
+    } else {
+      missing = byte >= 0xf0 ? 3 : byte >= 0xe0 ? 2 : byte >= 0xc0 ? 1 : 0;
+    }
+  }
+  return missing == 0;
+}
+
 class ProcessInfo : public Object {
  public:
   ProcessInfo() : Object(kClass) { live_for_ever(); }
@@ -30,6 +48,9 @@ class ProcessInfo : public Object {
     return instance;
   }
   OperatingSystemVersion version() { return {settings().macos_version, 0, 0}; }
+  String* version_string() {
+    return autoreleased(string(fmt::format("Version {}.0 (Build 99Z9)", settings().macos_version)));
+  }
   bool at_least(OperatingSystemVersion wanted) {
     return settings().macos_version > wanted.major ||
            (settings().macos_version == wanted.major && wanted.minor == 0 && wanted.patch == 0);
@@ -40,6 +61,7 @@ class ProcessInfo : public Object {
 const Class ProcessInfo::kClass{
     "NSProcessInfo",
     {method<&ProcessInfo::version>("operatingSystemVersion"),
+     method<&ProcessInfo::version_string>("operatingSystemVersionString"),
      method<&ProcessInfo::at_least>("isOperatingSystemAtLeastVersion:")},
     {method<&ProcessInfo::shared>("processInfo")}};
 
@@ -48,9 +70,13 @@ const Class ProcessInfo::kClass{
 String::String() : Object(kClass) {}
 String::String(std::string text) : Object(kClass), text_(std::move(text)) {}
 
-UInteger String::length() { return utf16_length(text_); }
+UInteger String::length() {
+  return utf16_length(text_);
+}
 
-bool String::equals(String* other) { return other != nullptr && other->text_ == text_; }
+bool String::equals(String* other) {
+  return other != nullptr && other->text_ == text_;
+}
 
 Object* String::init_utf8(const char* text) {
   if (text == nullptr) misuse("-[NSString initWithUTF8String:] with NULL");
@@ -68,18 +94,25 @@ Object* String::init_bytes(const void* bytes, UInteger length, UInteger encoding
 
 String* String::with_utf8(const char* text) {
   if (text == nullptr) misuse("+[NSString stringWithUTF8String:] with NULL");
+  if (!is_utf8(text)) return nullptr;
   return autoreleased(string(text));
 }
 
-Ref<String> string(std::string_view text) { return make<String>(std::string(text)); }
+Ref<String> string(std::string_view text) {
+  return make<String>(std::string(text));
+}
 
-std::string text_of(const String* string) { return string == nullptr ? "" : string->text(); }
+std::string text_of(const String* string) {
+  return string == nullptr ? "" : string->text();
+}
 
 Number::Number(long long value) : Object(kClass), value_(value) {}
 Number* Number::with_unsigned(UInteger value) {
   return autoreleased(make<Number>(static_cast<long long>(value)));
 }
-Number* Number::with_bool(bool value) { return autoreleased(make<Number>(value ? 1 : 0)); }
+Number* Number::with_bool(bool value) {
+  return autoreleased(make<Number>(value ? 1 : 0));
+}
 
 Array::Array(std::vector<Ref<Object>> items) : Object(kClass), items_(std::move(items)) {}
 
@@ -90,7 +123,9 @@ Object* Array::at(UInteger index) {
   return items_[index].get();
 }
 
-Array* Array::with_object(Object* object) { return with_objects(&object, 1); }
+Array* Array::with_object(Object* object) {
+  return with_objects(&object, 1);
+}
 
 Array* Array::with_objects(Object* const* objects, UInteger count) {
   std::vector<Ref<Object>> items;
@@ -130,8 +165,12 @@ Url* Url::file_url(String* path) {
   if (path == nullptr) misuse("+[NSURL fileURLWithPath:] with nil");
   return autoreleased(make<Url>(path->text()));
 }
-Url* Url::file_url_with_kind(String* path, bool) { return file_url(path); }
-String* Url::path() { return autoreleased(string(path_)); }
+Url* Url::file_url_with_kind(String* path, bool) {
+  return file_url(path);
+}
+String* Url::path() {
+  return autoreleased(string(path_));
+}
 
 Error::Error(std::string domain, long code, std::string description,
              std::map<std::string, Ref<Object>> details)
@@ -148,14 +187,12 @@ std::nullptr_t fail_with(Error** error, std::string domain, long code, std::stri
   return nullptr;
 }
 
-const Class String::kClass{"NSString",
-                           {method<&String::utf8>("UTF8String"),
-                            method<&String::length>("length"),
-                            method<&String::equals>("isEqualToString:"),
-                            method<&String::init_utf8>("initWithUTF8String:"),
-                            method<&String::init_bytes>("initWithBytes:length:encoding:")},
-                           {method<&allocate<String>>("alloc"),
-                            method<&String::with_utf8>("stringWithUTF8String:")}};
+const Class String::kClass{
+    "NSString",
+    {method<&String::utf8>("UTF8String"), method<&String::length>("length"),
+     method<&String::equals>("isEqualToString:"), method<&String::init_utf8>("initWithUTF8String:"),
+     method<&String::init_bytes>("initWithBytes:length:encoding:")},
+    {method<&allocate<String>>("alloc"), method<&String::with_utf8>("stringWithUTF8String:")}};
 
 const Class Number::kClass{"NSNumber",
                            {method<&Number::unsigned_value>("unsignedIntegerValue"),
@@ -165,11 +202,10 @@ const Class Number::kClass{"NSNumber",
                             method<&Number::with_unsigned>("numberWithUnsignedLongLong:"),
                             method<&Number::with_bool>("numberWithBool:")}};
 
-const Class Array::kClass{
-    "NSArray",
-    {method<&Array::count>("count"), method<&Array::at>("objectAtIndex:")},
-    {method<&Array::with_object>("arrayWithObject:"),
-     method<&Array::with_objects>("arrayWithObjects:count:")}};
+const Class Array::kClass{"NSArray",
+                          {method<&Array::count>("count"), method<&Array::at>("objectAtIndex:")},
+                          {method<&Array::with_object>("arrayWithObject:"),
+                           method<&Array::with_objects>("arrayWithObjects:count:")}};
 
 const Class Dictionary::kClass{
     "NSDictionary",

@@ -109,8 +109,8 @@ class Error : public Object {
   Ref<Dictionary> details_;
 };
 
-/// What a method with an `error:` argument does when it fails: stores an autoreleased NSError there,
-/// if the caller wants one, and returns nil.
+/// What a method with an `error:` argument does when it fails: stores an autoreleased NSError
+/// there, if the caller wants one, and returns nil.
 std::nullptr_t fail_with(Error** error, std::string domain, long code, std::string description);
 
 struct OperatingSystemVersion {

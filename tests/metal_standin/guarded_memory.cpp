@@ -2,10 +2,10 @@
 
 #include "tests/metal_standin/objc_runtime.h"
 
-#include <algorithm>
-#include <cstring>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <algorithm>
+#include <cstring>
 
 namespace gander::standin {
 namespace {
@@ -23,8 +23,8 @@ GuardedMemory::GuardedMemory(std::uint64_t bytes) : bytes_(bytes) {
   const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
   const std::uint64_t usable = round_up(round_up(bytes, kAlignment), page);
   mapped_bytes_ = usable + 2 * page;
-  void* pages = mmap(nullptr, mapped_bytes_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                     -1, 0);
+  void* pages =
+      mmap(nullptr, mapped_bytes_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (pages == MAP_FAILED) misuse("no memory for a buffer of {} bytes", bytes);
   pages_ = static_cast<std::byte*>(pages);
   mprotect(pages_ + page, usable, PROT_READ | PROT_WRITE);
@@ -34,7 +34,9 @@ GuardedMemory::GuardedMemory(std::uint64_t bytes) : bytes_(bytes) {
   std::fill(data_ + bytes, end, kPattern);
 }
 
-GuardedMemory::~GuardedMemory() { munmap(pages_, mapped_bytes_); }
+GuardedMemory::~GuardedMemory() {
+  munmap(pages_, mapped_bytes_);
+}
 
 bool GuardedMemory::intact() const {
   const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));

@@ -35,9 +35,10 @@ void HazardTracker::require_order(PassState& pass, const Buffer& buffer, Number 
     order_after(pass, earlier);
     return;
   }
-  misuse("encoder '{}' may overlap encoder '{}', committed before it: both use the untracked {}, "
-         "one writes it, and no fence orders them",
-         pass.name, found->second.name, buffer.description());
+  misuse(
+      "encoder '{}' may overlap encoder '{}', committed before it: both use the untracked {}, "
+      "one writes it, and no fence orders them",
+      pass.name, found->second.name, buffer.description());
 }
 
 void HazardTracker::add(Owner owner, const Pass& pass) {

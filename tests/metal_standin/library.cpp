@@ -28,10 +28,14 @@ std::size_t first_difference(std::string_view a, std::string_view b) {
 
 std::string_view name_of(DataType type) {
   switch (type) {
-    case DataType::Float: return "float";
-    case DataType::Int: return "int";
-    case DataType::UInt: return "uint";
-    case DataType::Bool: return "bool";
+    case DataType::Float:
+      return "float";
+    case DataType::Int:
+      return "int";
+    case DataType::UInt:
+      return "uint";
+    case DataType::Bool:
+      return "bool";
   }
   return "unknown";
 }
@@ -120,7 +124,9 @@ Object* Library::new_function(String* name, FunctionConstantValues* values, Erro
   return owned(make<Function>(device_, *kernel, constants));
 }
 
-Object* Library::new_plain_function(String* name) { return new_function(name, nullptr, nullptr); }
+Object* Library::new_plain_function(String* name) {
+  return new_function(name, nullptr, nullptr);
+}
 
 Function::Function(Ref<Device> device, const msl::Kernel& kernel, ConstantValues constants)
     : Labelled(kClass),
@@ -128,7 +134,9 @@ Function::Function(Ref<Device> device, const msl::Kernel& kernel, ConstantValues
       kernel_(kernel),
       constants_(std::move(constants)) {}
 
-String* Function::get_name() { return autoreleased(string(kernel_.name)); }
+String* Function::get_name() {
+  return autoreleased(string(kernel_.name));
+}
 
 Object* compile(Ref<Device> device, String* source, Object* options, Error** error) {
   const std::string text = text_of(source);
@@ -177,9 +185,9 @@ const Class Library::kClass{
      method<&Library::new_plain_function>("newFunctionWithName:"),
      method<&Library::new_function>("newFunctionWithName:constantValues:error:")}};
 
-const Class Function::kClass{"MTLFunction",
-                             {method<&Function::set_label>("setLabel:"),
-                              method<&Function::get_label>("label"),
-                              method<&Function::get_name>("name")}};
+const Class Function::kClass{
+    "MTLFunction",
+    {method<&Function::set_label>("setLabel:"), method<&Function::get_label>("label"),
+     method<&Function::get_name>("name")}};
 
 }  // namespace gander::standin

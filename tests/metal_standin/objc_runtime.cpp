@@ -37,7 +37,9 @@ bool selector_is_registered(Selector selector) {
   return found != runtime().selectors.end() && found->c_str() == selector;
 }
 
-bool exists(const Method& method) { return method.since <= settings().macos_version; }
+bool exists(const Method& method) {
+  return method.since <= settings().macos_version;
+}
 
 struct Root {  // what every object understands
   static Object* self(Object* object, Selector) { return object; }
@@ -110,7 +112,9 @@ const Method* Class::find_class_method(std::string_view selector) const {
   return find_in(class_methods_, selector);
 }
 
-bool Class::available() const { return since_ <= settings().macos_version; }
+bool Class::available() const {
+  return since_ <= settings().macos_version;
+}
 
 Object::Object(const Class& type) : type_(type) {
   std::lock_guard lock(runtime().mutex);
@@ -128,7 +132,9 @@ Object* Object::retain() {
 }
 
 void Object::release() {
-  if (--count_ != 0) return;
+  const long left = --count_;
+  if (left < 0) misuse("{}: released too often; who holds a reference?", type_.name());
+  if (left > 0) return;
   if (immortal_) misuse("{}: a constant of the system was released too often", type_.name());
   delete this;
 }
@@ -172,7 +178,9 @@ Selector sel_registerName(const char* name) {
   return runtime().selectors.emplace(name).first->c_str();
 }
 
-const char* sel_getName(Selector selector) { return selector; }
+const char* sel_getName(Selector selector) {
+  return selector;
+}
 
 const Class* objc_lookUpClass(const char* name) {
   std::lock_guard lock(runtime().mutex);
@@ -180,13 +188,17 @@ const Class* objc_lookUpClass(const char* name) {
   return found != runtime().classes.end() && found->second->available() ? found->second : nullptr;
 }
 
-const Class* objc_getClass(const char* name) { return objc_lookUpClass(name); }
+const Class* objc_getClass(const char* name) {
+  return objc_lookUpClass(name);
+}
 
 const char* object_getClassName(Object* object) {
   return object == nullptr ? "nil" : object->type().name().data();
 }
 
-Object* objc_retain(Object* object) { return object == nullptr ? nullptr : object->retain(); }
+Object* objc_retain(Object* object) {
+  return object == nullptr ? nullptr : object->retain();
+}
 
 void objc_release(Object* object) {
   if (object != nullptr) object->release();

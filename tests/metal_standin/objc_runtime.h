@@ -24,9 +24,9 @@ template <typename... Args>
   misuse_line(fmt::format(format, std::forward<Args>(args)...));
 }
 
-using Selector = const char*;      // as sel_registerName returned it
-using Implementation = void (*)(); // takes (self, selector, arguments...)
-using UInteger = unsigned long;    // NSUInteger
+using Selector = const char*;       // as sel_registerName returned it
+using Implementation = void (*)();  // takes (self, selector, arguments...)
+using UInteger = unsigned long;     // NSUInteger
 
 struct Method {
   std::string_view selector;

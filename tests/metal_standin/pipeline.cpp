@@ -15,8 +15,7 @@ Object* compile_pipeline(Ref<Device> device, Function* function, bool whole_simd
                          const std::string& label, bool from_archive, Error** error) {
   if (function == nullptr) misuse("a pipeline needs a compute function: it is nil");
   if (failures().pipeline == "*" || failures().pipeline == function->name()) {
-    return fail_with(error, kErrorDomain, kCompilerError,
-                     "Compiler encountered an internal error");
+    return fail_with(error, kErrorDomain, kCompilerError, "Compiler encountered an internal error");
   }
   count(from_archive ? &Counters::pipelines_from_archive : &Counters::pipelines_compiled);
   auto pipeline = make<Pipeline>(std::move(device), Ref<Function>(function), whole_simd_groups);
@@ -77,8 +76,7 @@ const Class PipelineDescriptor::kClass{
      method<&PipelineDescriptor::set_whole_simd_groups>(
          "setThreadGroupSizeIsMultipleOfThreadExecutionWidth:"),
      method<&PipelineDescriptor::set_archives>("setBinaryArchives:")},
-    {method<&allocate<PipelineDescriptor>>("alloc"),
-     method<&allocate<PipelineDescriptor>>("new")}};
+    {method<&allocate<PipelineDescriptor>>("alloc"), method<&allocate<PipelineDescriptor>>("new")}};
 
 const Class Pipeline::kClass{
     "MTLComputePipelineState",

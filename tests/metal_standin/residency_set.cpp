@@ -49,7 +49,9 @@ void ResidencySet::request_residency() {
   requested_ = true;
 }
 
-void ResidencySet::end_residency() { requested_ = false; }
+void ResidencySet::end_residency() {
+  requested_ = false;
+}
 
 UInteger ResidencySet::allocated_size() {
   UInteger bytes = 0;
@@ -57,7 +59,9 @@ UInteger ResidencySet::allocated_size() {
   return bytes;
 }
 
-bool ResidencySet::contains_allocation(Buffer* buffer) { return contains(buffer); }
+bool ResidencySet::contains_allocation(Buffer* buffer) {
+  return contains(buffer);
+}
 
 const Class ResidencySetDescriptor::kClass{
     "MTLResidencySetDescriptor",

@@ -74,6 +74,8 @@ void Scheduler::report() {
   }
 }
 
-void hold_execution(bool hold) { Scheduler::shared().hold(hold); }
+void hold_execution(bool hold) {
+  Scheduler::shared().hold(hold);
+}
 
 }  // namespace gander::standin

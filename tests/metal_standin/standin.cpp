@@ -50,7 +50,7 @@ Failures& failures() {
   return value;
 }
 
-void count(std::uint64_t Counters::* member, std::uint64_t by) {
+void count(std::uint64_t Counters::*member, std::uint64_t by) {
   std::lock_guard lock(counting_mutex);
   counted.*member += by;
 }

@@ -26,13 +26,13 @@ enum class CommandFailure { None, Timeout, PageFault, OutOfMemory };
 
 /// What goes wrong. Errors look like Metal's own.
 struct Failures {
-  bool compile = false;               ///< newLibraryWithSource:
-  std::string pipeline;               ///< the kernel for which there is no pipeline
+  bool compile = false;                         ///< newLibraryWithSource:
+  std::string pipeline;                         ///< the kernel for which there is no pipeline
   std::uint64_t allocation_after = UINT64_MAX;  ///< bytes after which no buffer is made any more
   CommandFailure command = CommandFailure::None;
-  std::uint64_t command_after = 0;    ///< command buffers that run before the one that fails
-  std::string command_at;             ///< the kernel at which it fails; empty: its first dispatch
-  bool archive = false;               ///< the binary archive can neither be read nor written
+  std::uint64_t command_after = 0;  ///< command buffers that run before the one that fails
+  std::string command_at;           ///< the kernel at which it fails; empty: its first dispatch
+  bool archive = false;             ///< the binary archive can neither be read nor written
 };
 
 Settings& settings();
@@ -40,15 +40,15 @@ Failures& failures();
 
 /// Since the program began, or reset_counters().
 struct Counters {
-  std::uint64_t libraries = 0;             ///< compiled from source
+  std::uint64_t libraries = 0;  ///< compiled from source
   std::uint64_t pipelines_compiled = 0;
   std::uint64_t pipelines_from_archive = 0;
-  std::uint64_t command_buffers = 0;       ///< committed
+  std::uint64_t command_buffers = 0;  ///< committed
   std::uint64_t encoders = 0;
-  std::uint64_t dispatches = 0;            ///< encoded
+  std::uint64_t dispatches = 0;  ///< encoded
   std::uint64_t barriers = 0;
-  std::uint64_t waits = 0;                 ///< waitUntilCompleted that found work unfinished
-  std::uint64_t reordered_batches = 0;     ///< several dispatches without a barrier, run both ways
+  std::uint64_t waits = 0;              ///< waitUntilCompleted that found work unfinished
+  std::uint64_t reordered_batches = 0;  ///< several dispatches without a barrier, run both ways
 };
 Counters counters();
 void reset_counters();
