@@ -33,7 +33,7 @@ BlockRef::~BlockRef() {
   if (block_ != nullptr) _Block_release(block_);
 }
 
-void BlockRef::call(void* pages, UInteger length) const {
+GANDER_CALLS_BLOCKS void BlockRef::call(void* pages, UInteger length) const {
   using Deallocator = void (*)(Block*, void*, UInteger);
   reinterpret_cast<Deallocator>(reinterpret_cast<void (*)()>(block_->invoke))(block_, pages,
                                                                               length);
@@ -53,7 +53,7 @@ void* _NSConcreteGlobalBlock[32];
 void* _NSConcreteStackBlock[32];
 void* _NSConcreteMallocBlock[32];
 
-void* _Block_copy(const void* address) {
+GANDER_CALLS_BLOCKS void* _Block_copy(const void* address) {
   const auto* block = static_cast<const Block*>(address);
   const int flags = gander::standin::flags_of(block).load();
   if ((flags & Block::kIsGlobal) != 0) return const_cast<void*>(address);
@@ -70,7 +70,7 @@ void* _Block_copy(const void* address) {
   return copy;
 }
 
-void _Block_release(const void* address) {
+GANDER_CALLS_BLOCKS void _Block_release(const void* address) {
   const auto* block = static_cast<const Block*>(address);
   if ((gander::standin::flags_of(block).load() & Block::kNeedsFree) == 0) return;
   const int left = gander::standin::flags_of(block) -= gander::standin::kOneReference;

@@ -2,6 +2,13 @@
 
 #include "tests/metal_standin/objc_runtime.h"
 
+// A block's functions are called as the ABI's types, not those that they were defined with.
+#if defined(__clang__)
+#define GANDER_CALLS_BLOCKS __attribute__((no_sanitize("function")))
+#else
+#define GANDER_CALLS_BLOCKS
+#endif
+
 // Blocks, by the ABI that clang documents ("Block Implementation Specification").
 namespace gander::standin {
 
@@ -36,7 +43,7 @@ class BlockRef {
   BlockRef& operator=(BlockRef&&) = delete;
   ~BlockRef();
 
-  void call(Object* argument) const { block_->invoke(block_, argument); }
+  GANDER_CALLS_BLOCKS void call(Object* argument) const { block_->invoke(block_, argument); }
   /// A deallocator's arguments: what the buffer was made over.
   void call(void* pages, UInteger length) const;
 

@@ -6,8 +6,7 @@ usage: make_sdk.py CACHE SDK
 CACHE holds the packages that script/check-macos fetched, unpacked:
   zig/        Darwin's C headers and the list of what libSystem exports
   names/      the names of macOS's Objective-C classes, functions and constants
-  libcxx/     headers of libc++ 16, the version in Xcode 15 and macOS 14
-  libcxx-so/  the shared libraries of libc++ 16: what they export
+  libcxx/     libc++ 16, the version in Xcode 15 and macOS 14: headers and shared libraries
 """
 
 import re
@@ -74,7 +73,7 @@ def make_sdk(cache, sdk):
     shutil.copy(cache / "zig/lib/libc/darwin/libSystem.13.tbd", libraries / "libSystem.tbd")
     cxx = set()
     for library in ["libc++.so.1.0", "libc++abi.so.1.0"]:
-        cxx |= exported(next((cache / "libcxx-so").rglob(library)))
+        cxx |= exported(next((cache / "libcxx").rglob(library)))
     write_stub(libraries / "libc++.tbd", "/usr/lib/libc++.1.dylib", cxx)
     edit = next(Path("/usr/lib").glob("*-linux-gnu/libedit.so"))
     write_stub(libraries / "libedit.tbd", "/usr/lib/libedit.3.dylib", exported(edit))

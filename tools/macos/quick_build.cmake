@@ -11,6 +11,9 @@ function(gander_build_quickly)
                                                                                   "${options}")
     endif()
   endforeach()
+  # So that ccache knows an unchanged header again.
+  set_property(TARGET gander_objects gander_app APPEND PROPERTY COMPILE_OPTIONS
+                                                         "SHELL:-Xclang -fno-pch-timestamp")
   target_precompile_headers(
     gander_objects PRIVATE <algorithm> <array> <filesystem> <fstream> <functional> <map> <memory>
     <mutex> <optional> <span> <string> <thread> <unordered_map> <vector> <fmt/format.h>
