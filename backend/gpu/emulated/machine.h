@@ -24,8 +24,11 @@ struct FunctionConstants {
 /// A kernel of the translated text.
 struct Kernel {
   std::string_view name;
-  void (*run)();            ///< as the GPU thread that Running describes
-  std::uint32_t buffers;    ///< it has, numbered 0, 1, ...
+  void (*run)();          ///< as the GPU thread that Running describes
+  std::uint32_t buffers;  ///< it has, numbered 0, 1, ...
+  std::uint32_t written;  ///< bit i: it may write to buffer i
+  /// Size of buffer i's element: of the whole structure where it is a reference, as parameters are.
+  std::array<std::uint32_t, 31> element_bytes;
   std::uint64_t constants;  ///< bit i: it may read function constant i
   void (*set_constants)(const FunctionConstants& values);
 };

@@ -1,6 +1,8 @@
 // The CPU dialect: what has to be known before the types are.
 #pragma once
 
+#include <type_traits>
+
 #include "backend/gpu/emulated/gpu_thread.h"
 #include "backend/gpu/emulated/machine.h"
 #include "msl_half.h"
@@ -52,9 +54,11 @@ using std::uint8_t;
   }
 #define MSL_CONSTANT_VALUE(name, index) msl::set_constant(name, values_.bits[index]);
 #define MSL_USES(index) | std::uint64_t{1} << (index)
-#define MSL_ENTRY(name, buffers, uses, ...)             \
-  const bool name##_registered_ = msl::register_kernel( \
-      {#name, [] { __VA_ARGS__(); }, buffers, std::uint64_t{0} MSL_UNPACK_ uses, set_constants_});
+#define MSL_ENTRY(name, buffers, uses, ...)                                              \
+  const bool name##_registered_ = msl::register_kernel(                                  \
+      {#name, [] { __VA_ARGS__(); }, buffers, msl::written_buffers(&__VA_ARGS__, buffers), \
+       msl::element_bytes(&__VA_ARGS__, buffers), std::uint64_t{0} MSL_UNPACK_ uses,     \
+       set_constants_});
 #define MSL_UNPACK_(...) __VA_ARGS__
 #define MSL_END_FILE(id) \
   }                      \
@@ -69,6 +73,27 @@ template <class T>
 void set_constant(T& constant_, std::uint32_t bits) {
   static_assert(sizeof(T) == sizeof bits, "function constants have 32 bits, or are bool");
   __builtin_memcpy(&constant_, &bits, sizeof bits);
+}
+
+/// What a buffer parameter is an array of, or the structure it refers to.
+template <class Parameter>
+using Element = std::remove_pointer_t<std::remove_reference_t<Parameter>>;
+
+/// Bit i: the kernel can write to its i-th parameter, one of the `count` buffers that come first.
+template <class... Parameters>
+std::uint32_t written_buffers(void (*)(Parameters...), std::uint32_t count) {
+  const bool writable[] = {!std::is_const_v<Element<Parameters>>...};
+  std::uint32_t mask = 0;
+  for (std::uint32_t i = 0; i < count; ++i) mask |= static_cast<std::uint32_t>(writable[i]) << i;
+  return mask;
+}
+
+template <class... Parameters>
+std::array<std::uint32_t, 31> element_bytes(void (*)(Parameters...), std::uint32_t count) {
+  const std::uint32_t sizes[] = {sizeof(Element<Parameters>)...};
+  std::array<std::uint32_t, 31> bytes = {};
+  for (std::uint32_t i = 0; i < count; ++i) bytes[i] = sizes[i];
+  return bytes;
 }
 
 }  // namespace gander::msl
