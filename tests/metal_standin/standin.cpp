@@ -28,7 +28,7 @@ Failures initial_failures() {
   Failures initial;
   const std::string what = environment("GANDER_STANDIN_FAIL");
   if (what == "compile") initial.compile = true;
-  if (what == "pipeline") initial.pipeline = "*";
+  if (what == "pipeline") initial.pipeline = std::string("*");
   if (what == "memory") initial.allocation_after = 0;
   if (what == "timeout") initial.command = CommandFailure::Timeout;
   if (what == "page-fault") initial.command = CommandFailure::PageFault;
