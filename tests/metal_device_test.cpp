@@ -301,6 +301,18 @@ TEST_F(MetalDeviceTest, HasALimitedNumberOfCommandBuffersUnderWay) {
   EXPECT_EQ(values_of(y), Floats(kCount, 200));
 }
 
+TEST_F(MetalDeviceTest, WaitsForWhatIsUnderWayBeforeItCloses) {
+  const std::vector<Dispatch> dispatches = {affine(floats(kOnes), 1, 1)};
+  standin::hold_execution(true);
+  device().submit(dispatches);
+  std::thread release([] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    standin::hold_execution(false);
+  });
+  device_.reset();  // the stand-in ends the program when buffers go before command buffers
+  release.join();
+}
+
 TEST_F(MetalDeviceTest, EqualArgumentsGiveTheSamePipeline) {
   const FunctionConstant narrow[] = {{GANDER_WIDTH, false, 64}};
   const FunctionConstant wide[] = {{GANDER_WIDTH, false, 128}};
@@ -373,7 +385,7 @@ TEST_F(MetalArchiveTest, ReplacesABrokenFile) {
 
 TEST_F(MetalArchiveTest, IsForOneVersionOfTheSystem) {
   make_pipelines();
-  standin::settings().macos_version = 14;
+  standin::settings().macos_version = 26;
   make_pipelines();
   EXPECT_EQ(standin::counters().pipelines_compiled, 2U);
   EXPECT_EQ(files().size(), 2U);
@@ -398,9 +410,10 @@ class MetalFailureTest : public MetalDeviceTest {
   std::string error_in(const std::vector<Dispatch>& dispatches, standin::CommandFailure failure) {
     standin::failures().command = failure;
     standin::failures().command_after = 1;
+    const std::vector<Dispatch> others = {blit(floats(kOnes), floats(kOnes))};
+    device().submit(others);
     device().submit(dispatches);
-    device().submit(dispatches);
-    return error_of([&] { device().wait(device().submit(dispatches)); });
+    return error_of([&] { device().wait(device().submit(others)); });
   }
 };
 
@@ -439,6 +452,14 @@ class MetalCaptureTest : public MetalDeviceTest {
     standin::settings().capture_enabled = true;
     options_.capture_path = folder_.path("token.gputrace");
   }
+  // Metal records one at a time: the last one must be finished.
+  void expect_another_capture() {
+    const MetalOptions options = {
+        .device = "", .cache_folder = "", .capture_path = folder_.path("another.gputrace")};
+    const auto other = open_metal_device(options);
+    other->wait(other->submit({}));
+    EXPECT_TRUE(std::filesystem::exists(options.capture_path));
+  }
 
   TemporaryFolder folder_;
 };
@@ -453,6 +474,7 @@ TEST_F(MetalCaptureTest, RecordsTheFirstCommandBuffers) {
   device().wait(3);
   EXPECT_EQ(values_of(y), Floats(kCount, 64));
   EXPECT_TRUE(std::filesystem::exists(options_.capture_path));
+  expect_another_capture();
 }
 
 TEST_F(MetalCaptureTest, EndsWithTheDevice) {
@@ -460,6 +482,7 @@ TEST_F(MetalCaptureTest, EndsWithTheDevice) {
   run({affine(floats(kOnes), 2, 0)});
   device_.reset();
   EXPECT_TRUE(std::filesystem::exists(options_.capture_path));
+  expect_another_capture();
 }
 
 TEST_F(MetalCaptureTest, SaysWhatIsInTheWay) {
