@@ -2,7 +2,9 @@
 """How many wrong address spaces in the real kernels does the checker reject?
 
 Every qualifier of kernels/ can be deleted or turned into each of the others; a fixed sample of these
-mutants is checked. Survivors are printed: they are either legal Metal, or what the checker misses.
+mutants is checked. Left out is what is legal Metal by its form: a bound buffer that is only read may
+be in device or constant memory. Survivors are printed: they are other legal forms, or what the
+checker misses.
 
 usage: msl_mutation_test.py [--all]
 """
@@ -38,8 +40,17 @@ def mutants():
                 continue
             seen.add(place)
             for replacement in ("", *SPACES):
-                if replacement != found[1]:
+                if replacement != found[1] and not is_legal(blanked, found, replacement):
                     yield text, found.start(), found[1], replacement
+
+
+def is_legal(text, found, replacement):
+    parameter = text[found.end() : text.index("\n", found.end())]
+    if "[[buffer(" not in parameter:
+        return False
+    if found[1] == "constant":
+        return replacement == "device"
+    return replacement == "constant" and parameter.lstrip().startswith("const ")
 
 
 def is_rejected(text, clang):

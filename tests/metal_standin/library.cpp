@@ -94,7 +94,9 @@ void CompileOptions::set_math_functions(long functions) {
 }
 
 Library::Library(Ref<Device> device, UInteger language_version)
-    : Labelled(kClass), device_(std::move(device)), language_version_(language_version) {}
+    : Labelled(kClass), device_(std::move(device)), language_version_(language_version) {
+  msl::link_kernels();
+}
 
 Object* Library::new_function(String* name, FunctionConstantValues* values, Error** error) {
   const std::string wanted = text_of(name);

@@ -48,6 +48,14 @@ FORBIDDEN_PATTERNS = [
         r"(?<![\w.])(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.])|(?<![\w.])\d+[eE][+-]?\d+(?![\w.])",
         "'{}' needs the suffix f",
     ),
+    (
+        r"\(\s*(?:const\s+)?(?!const\b)\w+\s*[*&]+\s*\)(?=\s*[\w(&*])",
+        "the cast '{}' needs an address space",
+    ),
+    (
+        r"(?<=[(,])\s*(?:const\s+)?(?:float|half|bool|u?char|u?short|u?int|u?long)[234]?\s*[*&]\s*\w*(?=\s*[,)])",
+        "the parameter '{}' needs an address space",
+    ),
 ]
 
 
