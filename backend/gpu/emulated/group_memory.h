@@ -1,5 +1,6 @@
 #pragma once
 
+#include "backend/gpu/emulated/fiber.h"
 #include "backend/gpu/emulated/gpu_thread.h"
 
 #include <cstddef>
@@ -48,9 +49,13 @@ class GroupScope {
   /// The `threadgroup` variable that is declared at `key`.
   void* variable(const void* key, std::uint32_t bytes) {
     for (Variable& variable : variables_) {
-      if (variable.key == key) return variable.memory.get();
+      if (variable.key != key) continue;
+      Fiber::acquire(variable.memory.get());
+      return variable.memory.get();
     }
-    return variables_.emplace_back(Variable{key, GroupMemory(bytes)}).memory.get();
+    void* memory = variables_.emplace_back(Variable{key, GroupMemory(bytes)}).memory.get();
+    Fiber::release(memory);  // others use it after this thread made it
+    return memory;
   }
 
   /// Addresses that stand for the order that barriers make, see Fiber::release.
