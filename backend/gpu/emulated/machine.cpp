@@ -233,6 +233,7 @@ void* Machine::group_variable(const void* key, std::uint32_t bytes) {
 }
 
 void Machine::hire(std::uint32_t count) {
+  threads_.reserve(kMaxThreads);  // a fiber that waits stays where it is: its stack points to it
   while (threads_.size() < count) {
     threads_.emplace_back(static_cast<std::uint32_t>(threads_.size()));
   }
