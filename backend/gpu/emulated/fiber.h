@@ -39,10 +39,10 @@ class Fiber {
   void* stack_pointer_ = nullptr;
   std::byte* memory_ = nullptr;  // a guard page, and the stack above it
   // What the sanitizers keep for a stack.
-  void* fake_stack_ = nullptr;
-  const void* stack_bottom_ = nullptr;
-  std::size_t stack_bytes_ = 0;
-  void* thread_ = nullptr;
+  [[maybe_unused]] void* fake_stack_ = nullptr;
+  [[maybe_unused]] const void* stack_bottom_ = nullptr;
+  [[maybe_unused]] std::size_t stack_bytes_ = 0;
+  [[maybe_unused]] void* thread_ = nullptr;
 };
 
 }  // namespace gander::msl
