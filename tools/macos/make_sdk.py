@@ -22,7 +22,7 @@ HEADERS = ["any-macos-any", "any-macos.13-any", "aarch64-macos.13-none"]
 ARC_FUNCTIONS = ["objc_autoreleasePoolPush", "objc_autoreleasePoolPop", "objc_retain", "objc_release"]
 
 # Headers of these Debian packages are the same on all systems.
-PORTABLE_HEADERS = ["fmt", "nlohmann", "CLI", "xxhash.h", "editline"]
+PORTABLE_HEADERS = ["fmt", "nlohmann", "CLI", "xxhash.h", "editline", "histedit.h"]
 
 FRAMEWORK = "/System/Library/Frameworks/{0}.framework/Versions/{1}/{0}"
 
@@ -74,6 +74,8 @@ def make_sdk(cache, sdk):
     cxx = set()
     for library in ["libc++.so.1.0", "libc++abi.so.1.0"]:
         cxx |= exported(next((cache / "libcxx").rglob(library)))
+    # What waits on an atomic is an int on Linux and 64 bits on Darwin, in the names of two functions.
+    cxx |= {re.sub(r"(__libcpp_atomic_wait|__libcpp_atomic_notify)(\w*)EPVKvi$", r"\1\2EPVKvx", name) for name in cxx}
     write_stub(libraries / "libc++.tbd", "/usr/lib/libc++.1.dylib", cxx)
     edit = next(Path("/usr/lib").glob("*-linux-gnu/libedit.so"))
     write_stub(libraries / "libedit.tbd", "/usr/lib/libedit.3.dylib", exported(edit))

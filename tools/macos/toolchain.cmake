@@ -16,6 +16,8 @@ find_program(CMAKE_LIPO llvm-lipo-19 REQUIRED)
 set(CMAKE_OSX_SYSROOT ${GANDER_SDK})
 set(CMAKE_OSX_ARCHITECTURES arm64)
 set(CMAKE_OSX_DEPLOYMENT_TARGET 14.0)
+# Not the C++ library of this clang, where it is installed: clang would prefer it.
+set(CMAKE_CXX_FLAGS_INIT "-nostdinc++ -isystem ${GANDER_SDK}/usr/include/c++/v1")
 # The version of Apple's linker whose options clang may use.
 set(CMAKE_EXE_LINKER_FLAGS_INIT "-fuse-ld=lld-19 -mlinker-version=820")
 set(CMAKE_SHARED_LINKER_FLAGS_INIT "-fuse-ld=lld-19 -mlinker-version=820")

@@ -35,6 +35,18 @@ using std::uint32_t;
 using std::uint64_t;
 using std::uint8_t;
 
+// The C library has functions of these names in the global namespace, and libc++ overloads them.
+#define ceil ceil_
+#define copysign copysign_
+#define fabs fabs_
+#define floor floor_
+#define fma fma_
+#define fmax fmax_
+#define fmin fmin_
+#define rint rint_
+#define round round_
+#define trunc trunc_
+
 // Parameters, function constants and group variables: see translate.py.
 #define MSL_BUFFER(index) = msl::buffer(index)
 #define MSL_GROUP_MEMORY(index) = msl::group_memory(index)
