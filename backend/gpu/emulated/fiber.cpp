@@ -169,13 +169,13 @@ void Fiber::enter() {
   current->code_();
 }
 
-void Fiber::release([[maybe_unused]] const void* token) {
+void Fiber::tell_release([[maybe_unused]] const void* token) {
 #ifdef GANDER_THREAD_SANITIZER
   __tsan_release(const_cast<void*>(token));
 #endif
 }
 
-void Fiber::acquire([[maybe_unused]] const void* token) {
+void Fiber::tell_acquire([[maybe_unused]] const void* token) {
 #ifdef GANDER_THREAD_SANITIZER
   __tsan_acquire(const_cast<void*>(token));
 #endif

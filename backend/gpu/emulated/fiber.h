@@ -29,11 +29,17 @@ class Fiber {
   static constexpr bool kWatched = false;
 #endif
   /// What came before a release of a token comes before what follows an acquire.
-  static void release(const void* token);
-  static void acquire(const void* token);
+  static void release(const void* token) {
+    if (kWatched) tell_release(token);
+  }
+  static void acquire(const void* token) {
+    if (kWatched) tell_acquire(token);
+  }
 
  private:
   static void enter();
+  static void tell_release(const void* token);
+  static void tell_acquire(const void* token);
 
   void (*code_)() = nullptr;
   void* stack_pointer_ = nullptr;

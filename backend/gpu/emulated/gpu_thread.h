@@ -94,15 +94,17 @@ GANDER_NO_THREAD_SANITIZER T fold(T value, F f, Site site) {
     std::uint32_t present = slots.participants;
     for (std::uint32_t lane = 0; lane < kLanes; ++lane) sums[lane] = all.of(lane);
     for (std::uint32_t half = kLanes / 2; half > 0; half /= 2) {
+      if (present == ~0U) {
+        for (std::uint32_t lane = 0; lane < half; ++lane) {
+          sums[lane] = f(sums[lane], sums[lane + half]);
+        }
+        continue;
+      }
       for (std::uint32_t lane = 0; lane < half; ++lane) {
         const bool low = (present >> lane & 1U) != 0;
         const bool high = (present >> (lane + half) & 1U) != 0;
-        if (low && high) {
-          sums[lane] = f(sums[lane], sums[lane + half]);
-        } else if (high) {
-          sums[lane] = sums[lane + half];
-          present |= 1U << lane;
-        }
+        if (high) sums[lane] = low ? f(sums[lane], sums[lane + half]) : sums[lane + half];
+        if (high) present |= 1U << lane;
       }
     }
     *result = sums[0];

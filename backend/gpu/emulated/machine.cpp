@@ -71,14 +71,16 @@ class Machine {
   std::string error_;
 };
 
-thread_local Machine machine;
+// Of this CPU thread; made by its first dispatch. A pointer, because that needs no check at each
+// use.
+constinit thread_local Machine* machine = nullptr;
 
 std::uint32_t volume(const std::array<std::uint32_t, 3>& of) {
   return of[0] * of[1] * of[2];
 }
 
 [[noreturn]] void run_threads_of_machine() {
-  machine.run_threads();
+  machine->run_threads();
 }
 
 void Machine::run_threads() {
@@ -185,6 +187,7 @@ void Machine::stop(const char* what, const GpuThread& one, const GpuThread& othe
   error_ =
       fmt::format("kernel {}, group {} {} {}: {}: {}, {}", launch_->kernel->name, running.group[0],
                   running.group[1], running.group[2], what, describe(one), describe(other));
+  Fiber::release(this);
   threads_[running.thread]->fiber.switch_to(caller_);
   std::terminate();  // nobody comes back
 }
@@ -194,11 +197,11 @@ void Machine::stop(const char* what, const GpuThread& one, const GpuThread& othe
 void Machine::hire() {
   if (Fiber::kWatched) threads_.clear();
   if (Fiber::kWatched || scopes_.empty()) scopes_.emplace_back(launch_->group_memory);
+  scope().begin();
+  running.group_memory = scope().dynamic();
   while (threads_.size() < count_) {
     threads_.push_back(std::make_unique<GpuThread>(static_cast<std::uint32_t>(threads_.size())));
   }
-  scope().begin();
-  running.group_memory = scope().dynamic();
 }
 
 void Machine::run_group() {
@@ -211,6 +214,7 @@ void Machine::run_group() {
   go_on(first);
   caller_.switch_to(first->fiber);
   if (!error_.empty()) {
+    Fiber::acquire(this);
     threads_.clear();
     scopes_.clear();
     throw Error(std::exchange(error_, {}));
@@ -247,11 +251,11 @@ void Machine::run(const Launch& launch) {
 }  // namespace
 
 void wait_for_lanes(Site site, bool orders_memory) {
-  machine.wait(State::WaitsForLanes, site, orders_memory);
+  machine->wait(State::WaitsForLanes, site, orders_memory);
 }
 
 void wait_for_group(Site site, bool orders_memory) {
-  machine.wait(State::WaitsForGroup, site, orders_memory);
+  machine->wait(State::WaitsForGroup, site, orders_memory);
 }
 
 void fence_device() {
@@ -261,7 +265,7 @@ void fence_device() {
 }
 
 void* group_variable(const void* key, std::uint32_t bytes) {
-  return machine.scope().variable(key, bytes);
+  return machine->scope().variable(key, bytes);
 }
 
 bool register_kernel(const Kernel& kernel) {
@@ -284,7 +288,9 @@ std::uint32_t place_in_order(Order order, std::uint32_t i, std::uint32_t count,
 }
 
 void execute(const Launch& launch) {
-  machine.run(launch);
+  thread_local Machine of_this_thread;
+  machine = &of_this_thread;
+  machine->run(launch);
 }
 
 }  // namespace gander::msl
