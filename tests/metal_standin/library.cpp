@@ -141,6 +141,7 @@ String* Function::get_name() {
 }
 
 Object* compile(Ref<Device> device, String* source, Object* options, Error** error) {
+  msl::link_kernels();
   const std::string text = text_of(source);
   const std::string_view kernels = gpu::kernel_source();
   if (failures().compile) {
