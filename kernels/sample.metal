@@ -11,32 +11,6 @@ static inline ulong as_long(uint low, uint high) {
   return (ulong(high) << 32) | ulong(low);
 }
 
-// floor(a b / 2^64).
-static inline ulong multiply_high(ulong a, ulong b) {
-  const ulong mask = 0xfffffffful;
-  const ulong low = (a & mask) * (b & mask);
-  const ulong cross_a = (a >> 32) * (b & mask);
-  const ulong cross_b = (a & mask) * (b >> 32);
-  const ulong carry = (low >> 32) + (cross_a & mask) + (cross_b & mask);
-  return (a >> 32) * (b >> 32) + (cross_a >> 32) + (cross_b >> 32) + (carry >> 32);
-}
-
-// What a selection has to reach, of the sum of all measures.
-struct TopK {
-  uint k;
-  ulong operator()(ulong sum) const { return min(ulong(k), sum); }
-};
-struct TopP {
-  ulong share;  // times 2^64
-  ulong operator()(ulong sum) const {
-    return max(multiply_high(share, sum) + (share * sum != 0ul ? 1ul : 0ul), 1ul);
-  }
-};
-struct Draw {
-  ulong uniform;  // times 2^64
-  ulong operator()(ulong sum) const { return multiply_high(uniform, sum) + 1ul; }
-};
-
 // The next number of SplitMix64, of which 53 bits are used, as a share times 2^64.
 static inline ulong next_uniform(thread ulong& random) {
   random += 0x9e3779b97f4a7c15ul;
@@ -210,25 +184,29 @@ kernel void sample(device float* logits [[buffer(0)]],
     weights.largest = logit_of_key(best.key);
     weights.inverse_temperature = settings.inverse_temperature;
     weights.last_key = kAbsent;
-    weights.last_token = kAbsent;
+    weights.last_token = 0xffffffffu;
     weights.least_weight = 0.0f;
-    weights.counts = false;
-    if (settings.top_k > 0u) {
-      weights.counts = true;
-      TopK top_k;
-      top_k.k = settings.top_k;
-      keep_most_probable(all, weights, top_k, work, self);
-      weights.counts = false;
-    }
-    TopP top_p;
-    top_p.share = as_long(settings.top_p_low, settings.top_p_high);
-    if (top_p.share != 0ul) keep_most_probable(all, weights, top_p, work, self);
-    weights.least_weight = settings.min_p;
     ulong random = as_long(state.random_low, state.random_high);
-    Draw draw;
-    draw.uniform = next_uniform(random);
-    const Path start = {0u, 0u, 0u, 0u};
-    token = find_token(all, weights, start, draw, work, self);
+    // Top-k, top-p, the draw. A loop, so that the search is compiled once.
+    for (uint step = 0u; step < 3u; ++step) {
+      Target target;
+      target.is_count = step == 0u;
+      target.exceeds = step == 2u;
+      if (step == 0u) target.value = ulong(settings.top_k);
+      if (step == 1u) target.value = as_long(settings.top_p_low, settings.top_p_high);
+      if (step == 2u) target.value = next_uniform(random);
+      const bool is_off = step < 2u && target.value == 0ul;
+      if (is_off) continue;
+      weights.counts = step == 0u;
+      if (step == 2u) weights.least_weight = settings.min_p;
+      const uint first_level = step == 2u     ? kTokenLevel
+                               : all.gathered ? kKeyLevel
+                                              : kDistanceLevel;
+      const Place place = search(all, weights, target, first_level, work, self);
+      token = place.token;
+      weights.last_key = place.key;
+      weights.last_token = place.token;
+    }
     threadgroup_barrier(mem_flags::mem_device);  // all have read the state
     if (self.index == 0u) {
       state.random_low = uint(random);

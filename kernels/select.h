@@ -8,7 +8,7 @@
 // integers, so that neither the number of threads nor their order matters.
 
 constant constexpr uint kBuckets = 256;
-constant constexpr uint kCapacity = 3072;  // candidates in thread-group memory; more stay in device memory
+constant constexpr uint kCapacity = 3072;  // candidates in thread-group memory
 
 struct Workspace {
   threadgroup uint4* keys;
@@ -20,74 +20,81 @@ struct Workspace {
 };
 
 // Tokens to choose from: all, in device memory, or some, gathered in thread-group memory in no
-// particular order.
+// particular order. In fours.
 struct Candidates {
   device const uint* logits;  // bits
   uint count;
   bool gathered;
+
+  uint quads() const { return (count + 3u) / 4u; }
 };
 
 static inline uint4 candidate_tokens(Candidates all, Workspace work, uint quad) {
-  if (!all.gathered) return uint4(4u * quad, 4u * quad + 1u, 4u * quad + 2u, 4u * quad + 3u);
-  return work.tokens[quad];
+  if (quad >= all.quads()) return uint4(0u);
+  if (all.gathered) return work.tokens[quad];
+  return uint4(4u * quad, 4u * quad + 1u, 4u * quad + 2u, 4u * quad + 3u);
 }
 
-// Keys of four candidates, kAbsent after the last.
+// kAbsent after the last.
 static inline uint4 candidate_keys(Candidates all, Workspace work, uint quad) {
-  if (4u * quad >= all.count) return uint4(kAbsent);
+  if (quad >= all.quads()) return uint4(kAbsent);
   if (all.gathered) return work.keys[quad];
-  uint4 keys = uint4(kAbsent);
   if (4u * quad + 4u <= all.count) {
     const uint4 bits = ((device const uint4*)all.logits)[quad];
-    for (uint i = 0u; i < 4u; ++i) keys[i] = logit_key(bits[i]);
-  } else {
-    for (uint i = 0u; 4u * quad + i < all.count; ++i) keys[i] = logit_key(all.logits[4u * quad + i]);
+    return uint4(logit_key(bits.x), logit_key(bits.y), logit_key(bits.z), logit_key(bits.w));
   }
+  uint4 keys = uint4(kAbsent);
+  for (uint i = 0u; 4u * quad + i < all.count; ++i) keys[i] = logit_key(all.logits[4u * quad + i]);
   return keys;
 }
 
-// What sorts candidates into buckets, smaller ones first.
-struct DistanceDigit {  // from the largest logit, an eighth of a factor e each: a first, even cut
-  TokenWeights weights;
-  uint operator()(uint key, uint) const {
-    return key == kAbsent ? kBuckets - 1u
-                          : min(uint(-8.0f * weights.log_weight(key)), kBuckets - 1u);
+// Levels of a search, 8 bits each: of the distance from the largest logit, which spreads tokens
+// evenly, then of the key, then of the id.
+constant constexpr uint kDistanceLevel = 0;
+constant constexpr uint kKeyLevel = 2;
+constant constexpr uint kTokenLevel = 6;
+constant constexpr uint kLevels = 9;
+
+static inline uint level_shift(uint level) {
+  const uint end = level < kKeyLevel ? kKeyLevel : level < kTokenLevel ? kTokenLevel : kLevels;
+  return 8u * (end - 1u - level);
+}
+
+// What candidates are sorted by, smaller ones first.
+struct Place {
+  uint distance;  // 16 bits
+  uint key, token;
+
+  uint digit(uint level) const {
+    const uint value = level < kKeyLevel ? distance : level < kTokenLevel ? key : token;
+    return (value >> level_shift(level)) & (kBuckets - 1u);
+  }
+  void set(uint level, uint digit) {
+    const uint bits = digit << level_shift(level);
+    if (level < kKeyLevel) {
+      distance |= bits;
+    } else if (level < kTokenLevel) {
+      key |= bits;
+    } else {
+      token |= bits;
+    }
   }
 };
-struct KeyDigit {
-  uint shift;
-  uint operator()(uint key, uint) const { return (key >> shift) & (kBuckets - 1u); }
-};
-struct TokenDigit {
-  uint shift;
-  uint operator()(uint, uint token) const { return (token >> shift) & (kBuckets - 1u); }
-};
 
-// The upper bits of a key and of a token, as far as they have been found.
+// The digits that have been found.
 struct Path {
-  uint key, key_mask, token, token_mask;
-  bool leads_to(uint other_key, uint other_token) const {
-    return ((other_key ^ key) & key_mask) == 0u && ((other_token ^ token) & token_mask) == 0u;
+  Place value, mask;
+
+  void append(uint level, uint digit) {
+    value.set(level, digit);
+    mask.set(level, kBuckets - 1u);
+  }
+  bool leads_to(Place place) const {
+    return ((place.distance ^ value.distance) & mask.distance) == 0u &&
+           ((place.key ^ value.key) & mask.key) == 0u &&
+           ((place.token ^ value.token) & mask.token) == 0u;
   }
 };
-
-static inline ulong simd_sum_long(ulong value) {
-  // The low 16 bits, 32 times, stay below 2^32.
-  const uint low = simd_sum(uint(value) & 0xffffu);
-  const uint middle = simd_sum(uint(value >> 16) & 0xffffu);
-  const uint upper = simd_sum(uint(value >> 32) & 0xffffu);
-  const uint top = simd_sum(uint(value >> 48));
-  return ulong(low) + (ulong(middle) << 16) + (ulong(upper) << 32) + (ulong(top) << 48);
-}
-
-static inline ulong simd_prefix_sum_long(ulong value, uint lane) {  // inclusive
-  for (ushort distance = 1; distance < 32; distance *= 2) {
-    const uint low = simd_shuffle_up(uint(value), distance);
-    const uint high = simd_shuffle_up(uint(value >> 32), distance);
-    if (lane >= uint(distance)) value += (ulong(high) << 32) | ulong(low);
-  }
-  return value;
-}
 
 // A 64-bit sum by 32-bit atomics: who makes the lower word overflow carries.
 static inline void add_to_bucket(Workspace work, uint bucket, ulong amount) {
@@ -105,10 +112,38 @@ static inline ulong sum_through(Workspace work, uint bucket) {
          ulong(atomic_load_explicit(&work.low[bucket], memory_order_relaxed));
 }
 
-// Sums the measures of the candidates that `path` leads to, by bucket; sum_through() then gives
-// those up to and with a bucket, to all threads.
-template <typename Digit>
-static inline void fill_histogram(Candidates all, TokenWeights weights, Path path, Digit digit,
+// The sum over a SIMD group of measures of up to four tokens: 47 bits, in halves that do not
+// overflow.
+static inline ulong simd_sum_of_measures(ulong measure) {
+  const uint low = simd_sum(uint(measure) & 0xffffffu);
+  const uint high = simd_sum(uint(measure >> 24));
+  return ulong(low) + (ulong(high) << 24);
+}
+
+static inline ulong simd_prefix_sum_long(ulong value, uint lane) {  // inclusive
+  for (ushort distance = 1; distance < 32; distance *= 2) {
+    const uint low = simd_shuffle_up(uint(value), distance);
+    const uint high = simd_shuffle_up(uint(value >> 32), distance);
+    if (lane >= uint(distance)) value += (ulong(high) << 32) | ulong(low);
+  }
+  return value;
+}
+
+static inline Place place_of(TokenWeights weights, bool with_distance, uint key, uint token) {
+  Place place;
+  place.distance = with_distance ? weights.distance(key) : 0u;
+  place.key = key;
+  place.token = token;
+  return place;
+}
+
+static inline bool all_are(uint4 values, uint value) {
+  return values.x == value && values.y == value && values.z == value && values.w == value;
+}
+
+// Sums the measures of the candidates that `path` leads to, by their digits on `level`;
+// sum_through() then gives those of a digit and all before it, to all threads.
+static inline void fill_histogram(Candidates all, TokenWeights weights, Path path, uint level,
                                   Workspace work, GroupThread self) {
   threadgroup_barrier(mem_flags::mem_threadgroup);  // the histogram before has been read
   for (uint i = self.index; i < kBuckets; i += self.count) {
@@ -116,25 +151,45 @@ static inline void fill_histogram(Candidates all, TokenWeights weights, Path pat
     atomic_store_explicit(&work.high[i], 0u, memory_order_relaxed);
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  const uint quads = round_up((all.count + 3u) / 4u, self.count);
-  for (uint quad = self.index; quad < quads; quad += self.count) {
-    const uint4 keys = candidate_keys(all, work, quad);
-    const uint4 tokens = 4u * quad < all.count ? candidate_tokens(all, work, quad) : uint4(0u);
-    for (uint i = 0u; i < 4u; ++i) {
-      ulong amount = 0ul;
-      if (path.leads_to(keys[i], tokens[i])) amount = weights.measure(keys[i], tokens[i]);
-      // Neighbours by id share a bucket of ids, and in a flat distribution any: one addition then.
-      const uint bucket = digit(keys[i], tokens[i]);
-      if (simd_all(bucket == simd_broadcast(bucket, 0))) {
-        if (simd_all(amount == 0ul)) continue;
-        amount = simd_sum_long(amount);
-        if (self.lane == 0u) add_to_bucket(work, bucket, amount);
-      } else {
-        add_to_bucket(work, bucket, amount);
-      }
+
+  // Where all tokens are in their order, those of an id's upper digits lie together.
+  uint begin = 0u;
+  uint quads = all.quads();
+  if (!all.gathered && path.mask.token != 0u) {
+    begin = path.value.token / 4u;
+    quads = (~path.mask.token & 0xffffffu) / 4u + 1u;
+  }
+  const bool with_distance = level < kKeyLevel || path.mask.distance != 0u;
+  const uint rounds = (quads + self.count - 1u) / self.count;
+  uint4 keys = candidate_keys(all, work, begin + self.index);
+  for (uint round = 0u; round < rounds; ++round) {
+    const uint quad = begin + round * self.count + self.index;
+    const uint4 next = candidate_keys(all, work, quad + self.count);  // is on its way meanwhile
+    const uint4 tokens = candidate_tokens(all, work, quad);
+    const Place x = place_of(weights, with_distance, keys.x, tokens.x);
+    const Place y = place_of(weights, with_distance, keys.y, tokens.y);
+    const Place z = place_of(weights, with_distance, keys.z, tokens.z);
+    const Place w = place_of(weights, with_distance, keys.w, tokens.w);
+    const ulong of_x = path.leads_to(x) ? weights.measure(x.key, x.token) : 0ul;
+    const ulong of_y = path.leads_to(y) ? weights.measure(y.key, y.token) : 0ul;
+    const ulong of_z = path.leads_to(z) ? weights.measure(z.key, z.token) : 0ul;
+    const ulong of_w = path.leads_to(w) ? weights.measure(w.key, w.token) : 0ul;
+    const uint4 digits = uint4(x.digit(level), y.digit(level), z.digit(level), w.digit(level));
+    // Neighbours share the upper digit of their ids, and in a flat distribution any: one addition.
+    const uint digit = simd_broadcast(digits.x, 0);
+    if (simd_all(all_are(digits, digit))) {
+      const ulong sum = simd_sum_of_measures(of_x + of_y + of_z + of_w);
+      if (self.lane == 0u) add_to_bucket(work, digit, sum);
+    } else {
+      add_to_bucket(work, digits.x, of_x);
+      add_to_bucket(work, digits.y, of_y);
+      add_to_bucket(work, digits.z, of_z);
+      add_to_bucket(work, digits.w, of_w);
     }
+    keys = next;
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
+
   if (self.simdgroup == 0u) {
     const uint first = self.lane * (kBuckets / 32u);
     ulong sum = 0ul;
@@ -149,68 +204,51 @@ static inline void fill_histogram(Candidates all, TokenWeights weights, Path pat
   threadgroup_barrier(mem_flags::mem_threadgroup);
 }
 
-// The first bucket through which the sum is at least `target`, which the sum of all is.
-static inline uint bucket_reaching(Workspace work, ulong target) {
-  uint low = 0u;
-  for (uint half_range = kBuckets / 2u; half_range > 0u; half_range /= 2u) {
-    if (sum_through(work, low + half_range - 1u) < target) low += half_range;
+// The first digit through which the sum is at least `target`, as the sum of all is.
+static inline uint digit_reaching(Workspace work, ulong target) {
+  uint digit = 0u;
+  for (uint step = kBuckets / 2u; step > 0u; step /= 2u) {
+    if (sum_through(work, digit + step - 1u) < target) digit += step;
   }
-  return low;
+  return digit;
 }
 
-// Takes one more digit: `target` becomes what is to be reached within its bucket.
-static inline uint enter_bucket(Workspace work, thread ulong& target) {
-  const uint bucket = bucket_reaching(work, target);
-  if (bucket > 0u) target -= sum_through(work, bucket - 1u);
-  return bucket;
-}
-
-// The token, in the order of ids, with which the sum over what `path` leads to reaches
-// `target_of(sum of all)`.
-template <typename Target>
-static inline uint find_token(Candidates all, TokenWeights weights, Path path, Target target_of,
-                              Workspace work, GroupThread self) {
-  ulong target = 0ul;
-  TokenDigit digit;
-  digit.shift = kVocabSize > 65536u ? 16u : kVocabSize > 256u ? 8u : 0u;
-  while (true) {
-    fill_histogram(all, weights, path, digit, work, self);
-    if (path.token_mask == 0u) target = target_of(sum_through(work, kBuckets - 1u));
-    path.token |= enter_bucket(work, target) << digit.shift;
-    path.token_mask |= (kBuckets - 1u) << digit.shift;
-    if (digit.shift == 0u) return path.token;
-    digit.shift -= 8u;
-  }
-}
-
-// Brings the candidates of buckets up to `last` into thread-group memory, if there is room.
-static inline Candidates gather(Candidates all, TokenWeights weights, DistanceDigit digit,
-                                uint last, Workspace work, GroupThread self) {
+// Brings candidates into thread-group memory, if there is room: those that `path` leads to, and
+// with `before` also those that come before them in the order of distances.
+static inline Candidates gather(Candidates all, TokenWeights weights, Path path, bool before,
+                                Workspace work, GroupThread self) {
+  threadgroup_barrier(mem_flags::mem_threadgroup);  // the number of before has been read
   if (self.index == 0u) atomic_store_explicit(work.gathered, 0u, memory_order_relaxed);
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  const uint quads = round_up((all.count + 3u) / 4u, self.count);
-  for (uint quad = self.index; quad < quads; quad += self.count) {
-    const uint4 keys = candidate_keys(all, work, quad);
+  const uint rounds = (all.quads() + self.count - 1u) / self.count;
+  uint4 keys = candidate_keys(all, work, self.index);
+  for (uint round = 0u; round < rounds; ++round) {
+    const uint quad = round * self.count + self.index;
+    const uint4 next = candidate_keys(all, work, quad + self.count);
     bool4 stays = bool4(false);
     uint count = 0u;
     for (uint i = 0u; i < 4u; ++i) {
-      stays[i] = digit(keys[i], 0u) <= last && weights.measure(keys[i], 4u * quad + i) != 0ul;
+      const Place place = place_of(weights, true, keys[i], 4u * quad + i);
+      const uint distance = place.distance & path.mask.distance;
+      stays[i] = (distance == path.value.distance || (before && distance < path.value.distance)) &&
+                 weights.measure(place.key, place.token) != 0ul;
       count += stays[i] ? 1u : 0u;
     }
-    const uint before = simd_prefix_exclusive_sum(count);
-    uint place = 0u;
-    if (self.lane == 31u && before + count > 0u) {
-      place = atomic_fetch_add_explicit(work.gathered, before + count, memory_order_relaxed);
+    const uint preceding = simd_prefix_exclusive_sum(count);
+    uint index = 0u;
+    if (self.lane == 31u && preceding + count > 0u) {
+      index = atomic_fetch_add_explicit(work.gathered, preceding + count, memory_order_relaxed);
     }
-    place = simd_broadcast(place, 31) + before;
+    index = simd_broadcast(index, 31) + preceding;
     for (uint i = 0u; i < 4u; ++i) {
       if (!stays[i]) continue;
-      if (place < kCapacity) {
-        ((threadgroup uint*)work.keys)[place] = keys[i];
-        ((threadgroup uint*)work.tokens)[place] = 4u * quad + i;
+      if (index < kCapacity) {
+        ((threadgroup uint*)work.keys)[index] = keys[i];
+        ((threadgroup uint*)work.tokens)[index] = 4u * quad + i;
       }
-      ++place;
+      ++index;
     }
+    keys = next;
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
   const uint count = atomic_load_explicit(work.gathered, memory_order_relaxed);
@@ -223,33 +261,62 @@ static inline Candidates gather(Candidates all, TokenWeights weights, DistanceDi
   return all;
 }
 
-// A target that is known.
-struct Exactly {
-  ulong target;
-  ulong operator()(ulong) const { return target; }
+// floor(a b / 2^64).
+static inline ulong multiply_high(ulong a, ulong b) {
+  const ulong mask = 0xfffffffful;
+  const ulong low = (a & mask) * (b & mask);
+  const ulong cross_a = (a >> 32) * (b & mask);
+  const ulong cross_b = (a & mask) * (b >> 32);
+  const ulong carry = (low >> 32) + (cross_a & mask) + (cross_b & mask);
+  return (a >> 32) * (b >> 32) + (cross_a >> 32) + (cross_b >> 32) + (carry >> 32);
+}
+
+// What a search has to reach: a count, or a share (times 2^64) of the sum of all measures.
+struct Target {
+  bool is_count;
+  bool exceeds;  // the share, instead of reaching it
+  ulong value;
+
+  ulong of(ulong sum) const {
+    if (is_count) return min(value, sum);
+    const bool is_inexact = value * sum != 0ul;
+    return max(multiply_high(value, sum) + (exceeds || is_inexact ? 1ul : 0ul), 1ul);
+  }
 };
 
-// Keeps of what is left, in the order of probability and then of ids, the fewest tokens whose
-// measures reach `target_of(sum of all)`. Gathers what is left where it can.
-template <typename Target>
-static inline void keep_most_probable(thread Candidates& all, thread TokenWeights& weights,
-                                      Target target_of, Workspace work, GroupThread self) {
-  Path path = {0u, 0u, 0u, 0u};
-  DistanceDigit distance;
-  distance.weights = weights;
-  fill_histogram(all, weights, path, distance, work, self);
-  Exactly rest;
-  rest.target = target_of(sum_through(work, kBuckets - 1u));
-  if (!all.gathered) {
-    all = gather(all, weights, distance, bucket_reaching(work, rest.target), work, self);
+// The token, of those that are left, with which the sum of measures reaches the target: in the
+// order of ids when `first_level` is kTokenLevel, else in that of probability, then of ids. Then
+// what is left is gathered when there is room, if all that comes after that token is dropped.
+static inline Place search(thread Candidates& left, TokenWeights weights, Target target,
+                           uint first_level, Workspace work, GroupThread self) {
+  Candidates among = left;
+  Path path = {{0u, 0u, 0u}, {0u, 0u, 0u}};
+  ulong rest = 0ul;  // to be reached; 0: the first histogram will tell
+  for (uint level = first_level; level < kLevels; ++level) {
+    if (level >= kTokenLevel && level + 1u < kLevels && (kVocabSize - 1u) >> level_shift(level) == 0u) {
+      path.append(level, 0u);  // the digit of all ids
+      continue;
+    }
+    fill_histogram(among, weights, path, level, work, self);
+    if (rest == 0ul) rest = target.of(sum_through(work, kBuckets - 1u));
+    const uint digit = digit_reaching(work, rest);
+    ulong sum = sum_through(work, digit);
+    if (digit > 0u) {
+      const ulong before = sum_through(work, digit - 1u);
+      rest -= before;
+      sum -= before;
+    }
+    path.append(level, digit);
+
+    if (level < kKeyLevel && !among.gathered) {
+      among = gather(among, weights, path, level == kDistanceLevel, work, self);
+      if (level == kDistanceLevel && among.gathered) left = among;
+    }
+    // No other token has this key.
+    if (level == kTokenLevel - 1u && sum == weights.measure(path.value.key, 0u)) {
+      path.value.token = 0xffffffffu;
+      break;
+    }
   }
-  for (int shift = 24; shift >= 0; shift -= 8) {
-    KeyDigit digit;
-    digit.shift = uint(shift);
-    fill_histogram(all, weights, path, digit, work, self);
-    path.key |= enter_bucket(work, rest.target) << digit.shift;
-    path.key_mask |= (kBuckets - 1u) << digit.shift;
-  }
-  weights.last_token = find_token(all, weights, path, rest, work, self);
-  weights.last_key = path.key;
+  return path.value;
 }

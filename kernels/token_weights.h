@@ -52,6 +52,12 @@ struct TokenWeights {
     return max(difference * (2.0f * inverse_temperature), -88.0f);
   }
 
+  // How far the logit is below the largest, in steps of 1/2048, up to 65535: there nothing weighs.
+  uint distance(uint key) const {
+    if (key == kAbsent) return 65535u;
+    return min(uint(-2048.0f * log_weight(key)), 65535u);
+  }
+
   // The weight in units of 2^-44: sums are exact, whatever their order. Less than half a unit is 0.
   // Also 0 for a token that is not left.
   ulong measure(uint key, uint token) const {
