@@ -242,7 +242,9 @@ TEST_F(CudaDevice, WaitsOnlyForWhatMayStillRun) {
   for (int i = 0; i < 3; ++i) device->submit(dispatches);
   EXPECT_EQ(std::ranges::count(record_.calls, "EventSynchronize"), 0);
   device->wait(2);
+  device->wait(2);
   device->wait(1);
+  device->wait(0);
   EXPECT_EQ(device->counters().waits, 1U);
   device->wait(3);
   EXPECT_EQ(device->counters().waits, 2U);
