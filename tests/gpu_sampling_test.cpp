@@ -56,7 +56,9 @@ class OnDevice {
     config.vocab_size = vocab_size;
     const Recorder recorder(*device_, config);
     sampler_.record(program_, recorder, 1);
-    program_.dispatches[0].threads = threads;
+    // As many as are asked for, or as the device lets this kernel have.
+    program_.dispatches[0].threads = std::min(
+        threads, device_->pipeline("sample", model_constants(config, 0)).max_threads / 32 * 32);
     start(sampler);
   }
 
