@@ -133,7 +133,7 @@ TEST(GpuStagesTest, WidthsThatNoVectorDivides) {
 
 // kk has no length then: it is divided by 1e-12, not by nothing.
 TEST(GpuStagesTest, AHeadWithoutKeysToRemove) {
-  const auto device = open_emulated_device();
+  const auto device = open_test_device();
   Weights weights = odd_stage_weights(DataType::F32);
   std::fill_n(weights.layers[1].att.k_k.begin(), weights.config.head_size, 0.0F);
   check_wkv(*device, StageCase(std::move(weights)), 1);
