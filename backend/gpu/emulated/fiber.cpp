@@ -40,10 +40,16 @@ void gander_msl_switch(void** save, void* load);
 #define GANDER_SYMBOL(prefix, name) GANDER_STRING(prefix) #name
 #define GANDER_ASM_NAME(name) GANDER_EXPAND(GANDER_SYMBOL, __USER_LABEL_PREFIX__, name)
 #define GANDER_EXPAND(macro, ...) macro(__VA_ARGS__)
+// Other files of the library may call it, its users do not see it.
+#ifdef __APPLE__
+#define GANDER_HIDE ".private_extern "
+#else
+#define GANDER_HIDE ".hidden "
+#endif
 
 #if defined(__x86_64__)
-asm(".text\n.balign 16\n.globl " GANDER_ASM_NAME(gander_msl_switch) "\n" GANDER_ASM_NAME(
-    gander_msl_switch) R"(:
+asm(".text\n.balign 16\n.globl " GANDER_ASM_NAME(gander_msl_switch) "\n" GANDER_HIDE
+        GANDER_ASM_NAME(gander_msl_switch) "\n" GANDER_ASM_NAME(gander_msl_switch) R"(:
     pushq %rbp
     pushq %rbx
     pushq %r12
@@ -62,8 +68,8 @@ asm(".text\n.balign 16\n.globl " GANDER_ASM_NAME(gander_msl_switch) "\n" GANDER_
     jmpq *%rcx
 )");
 #elif defined(__aarch64__)
-asm(".text\n.balign 16\n.globl " GANDER_ASM_NAME(gander_msl_switch) "\n" GANDER_ASM_NAME(
-    gander_msl_switch) R"(:
+asm(".text\n.balign 16\n.globl " GANDER_ASM_NAME(gander_msl_switch) "\n" GANDER_HIDE
+        GANDER_ASM_NAME(gander_msl_switch) "\n" GANDER_ASM_NAME(gander_msl_switch) R"(:
     stp x19, x20, [sp, #-160]!
     stp x21, x22, [sp, #16]
     stp x23, x24, [sp, #32]
