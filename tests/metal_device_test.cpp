@@ -209,6 +209,17 @@ TEST_F(MetalDeviceTest, WrapsWholePages) {
   device_.reset();  // before the memory
 }
 
+TEST_F(MetalDeviceTest, KeepsAllBuffersResidentOnceItRuns) {
+  const View x = floats(kOnes), y = floats(kOnes);
+  device().submit({});
+  EXPECT_EQ(standin::resident_bytes(), x.size + y.size);
+  const View later = floats(kOnes);
+  device().wait(device().submit({}));
+  EXPECT_EQ(standin::resident_bytes(), x.size + y.size + later.size);
+  device_.reset();
+  EXPECT_EQ(standin::resident_bytes(), 0U);
+}
+
 TEST_F(MetalDeviceTest, RunsInTheOrderOfTheBarriers) {
   const View x = floats(kOnes), y = floats(kOnes);
   run({affine(y, 3, 0), add(x, y), affine(y, 10, 1), add(y, x)});

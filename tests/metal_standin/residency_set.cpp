@@ -1,6 +1,17 @@
 #include "tests/metal_standin/residency_set.h"
 
+#include "tests/metal_standin/standin.h"
+
 namespace gander::standin {
+namespace {
+
+std::atomic<std::uint64_t> resident = 0;
+
+}  // namespace
+
+std::uint64_t resident_bytes() {
+  return resident;
+}
 
 ResidencySetDescriptor::ResidencySetDescriptor() : Labelled(kClass) {}
 
@@ -47,10 +58,15 @@ void ResidencySet::request_residency() {
     misuse("residency set '{}': requestResidency before commit of what was added", label());
   }
   requested_ = true;
+  resident -= requested_bytes_;
+  requested_bytes_ = allocated_size();
+  resident += requested_bytes_;
 }
 
 void ResidencySet::end_residency() {
   requested_ = false;
+  resident -= requested_bytes_;
+  requested_bytes_ = 0;
 }
 
 UInteger ResidencySet::allocated_size() {

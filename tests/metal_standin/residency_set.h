@@ -42,6 +42,7 @@ class ResidencySet : public Labelled {
   std::map<Buffer*, Ref<Buffer>> pending_, resident_;
   bool changed_ = false;
   bool requested_ = false;
+  UInteger requested_bytes_ = 0;
 };
 
 }  // namespace gander::standin

@@ -62,4 +62,7 @@ void hold_execution(bool hold);
 /// Objects and blocks that live, in words: "2 MTLBuffer, 1 MTLDevice"; empty when none do.
 std::string leaks();
 
+/// Of the buffers in residency sets whose residency is requested.
+std::uint64_t resident_bytes();
+
 }  // namespace gander::standin
