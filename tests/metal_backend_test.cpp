@@ -56,14 +56,13 @@ TEST_P(MetalBackend, AgreesWithTheReference) {
   EXPECT_LT(state, kTolerance);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Variants, MetalBackend,
-    testing::Values(Variant{"Fused", 15, SyncMode::Async, false},
-                    Variant{"FusedOnMacOs14", 14, SyncMode::Async, false},
-                    Variant{"FusedOpByOp", 15, SyncMode::Op, false},
-                    Variant{"Unfused", 15, SyncMode::Async, true},
-                    Variant{"UnfusedLayerByLayer", 14, SyncMode::Layer, true}),
-    [](const auto& variant) { return std::string(variant.param.name); });
+INSTANTIATE_TEST_SUITE_P(Variants, MetalBackend,
+                         testing::Values(Variant{"Fused", 15, SyncMode::Async, false},
+                                         Variant{"FusedOnMacOs14", 14, SyncMode::Async, false},
+                                         Variant{"FusedOpByOp", 15, SyncMode::Op, false},
+                                         Variant{"Unfused", 15, SyncMode::Async, true},
+                                         Variant{"UnfusedLayerByLayer", 14, SyncMode::Layer, true}),
+                         [](const auto& variant) { return std::string(variant.param.name); });
 
 }  // namespace
 }  // namespace gander::gpu
