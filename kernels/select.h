@@ -293,7 +293,8 @@ static inline Place search(thread Candidates& left, TokenWeights weights, Target
   Path path = {{0u, 0u, 0u}, {0u, 0u, 0u}};
   ulong rest = 0ul;  // to be reached; 0: the first histogram will tell
   for (uint level = first_level; level < kLevels; ++level) {
-    if (level >= kTokenLevel && level + 1u < kLevels && (kVocabSize - 1u) >> level_shift(level) == 0u) {
+    if (level >= kTokenLevel && level + 1u < kLevels &&
+        (kVocabSize - 1u) >> level_shift(level) == 0u) {
       path.append(level, 0u);  // the digit of all ids
       continue;
     }

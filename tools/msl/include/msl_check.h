@@ -45,13 +45,15 @@ typedef unsigned long size_t;
 #define MSL_BUILTIN(attribute) = msl::attribute()
 // Not a constant expression: its value is only known to the pipeline.
 #define MSL_FUNCTION_CONSTANT(type, name, index) extern __constant type name;
-#define MSL_GROUP_VARIABLE(name, dimensions, ...)  \
-  using name##_type_ = __VA_ARGS__ dimensions;     \
-  enum { name##_bytes_ = sizeof(name##_type_) };   \
+#define MSL_GROUP_VARIABLE(name, dimensions, ...) \
+  using name##_type_ = __VA_ARGS__ dimensions;    \
+  enum { name##_bytes_ = sizeof(name##_type_) };  \
   __local name##_type_& name = *(__local name##_type_*)1
 
 #define MSL_BEGIN_FILE
 #define MSL_CONSTANT_VALUES(...)
 #define MSL_ENTRY(name, buffers, uses, ...) \
-  inline void name##_entry_() { __VA_ARGS__(); }
+  inline void name##_entry_() {             \
+    __VA_ARGS__();                          \
+  }
 #define MSL_END_FILE(id)

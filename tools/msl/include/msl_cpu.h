@@ -66,10 +66,10 @@ using std::uint8_t;
   }
 #define MSL_CONSTANT_VALUE(name, index) msl::set_constant(name, values_.bits[index]);
 #define MSL_USES(index) | std::uint64_t{1} << (index)
-#define MSL_ENTRY(name, buffers, uses, ...)                                              \
-  const bool name##_registered_ = msl::register_kernel(                                  \
+#define MSL_ENTRY(name, buffers, uses, ...)                                                \
+  const bool name##_registered_ = msl::register_kernel(                                    \
       {#name, [] { __VA_ARGS__(); }, buffers, msl::written_buffers(&__VA_ARGS__, buffers), \
-       msl::element_bytes(&__VA_ARGS__, buffers), std::uint64_t{0} MSL_UNPACK_ uses,     \
+       msl::element_bytes(&__VA_ARGS__, buffers), std::uint64_t{0} MSL_UNPACK_ uses,       \
        set_constants_});
 #define MSL_UNPACK_(...) __VA_ARGS__
 #define MSL_END_FILE(id) \

@@ -36,17 +36,17 @@ using half = _Float16;
 #define MSL_BUILTIN(attribute) = msl::attribute()
 #define MSL_FUNCTION_CONSTANT(type, name, index) \
   static constexpr msl::FunctionConstant<index, type> name{};
-#define MSL_GROUP_VARIABLE(name, dimensions, ...)                           \
-  using name##_type_ = __VA_ARGS__ dimensions;                              \
-  static MSL_SHARED char name##_memory_ alignas(16)[sizeof(name##_type_)];  \
+#define MSL_GROUP_VARIABLE(name, dimensions, ...)                          \
+  using name##_type_ = __VA_ARGS__ dimensions;                             \
+  static MSL_SHARED char name##_memory_ alignas(16)[sizeof(name##_type_)]; \
   name##_type_& name = *(name##_type_*)(MSL_SHARED name##_type_*)name##_memory_
 
 #define MSL_BEGIN_FILE
 #define MSL_CONSTANT_VALUES(...)
-#define MSL_ENTRY(name, buffers, uses, ...)                      \
-  extern "C" __attribute__((nvptx_kernel)) void name(            \
-      msl::ArgumentBlock<msl::argument_bytes(__VA_ARGS__)>) {    \
-    __VA_ARGS__();                                               \
+#define MSL_ENTRY(name, buffers, uses, ...)                   \
+  extern "C" __attribute__((nvptx_kernel)) void name(         \
+      msl::ArgumentBlock<msl::argument_bytes(__VA_ARGS__)>) { \
+    __VA_ARGS__();                                            \
   }
 #define MSL_END_FILE(id)
 
@@ -58,7 +58,9 @@ using half = _Float16;
 // processor's approximate instructions, kept to arguments for which they are that exact.
 namespace msl {
 
-MSL_FUNCTION float exp2(float x) { return __nvvm_ex2_approx_f(x); }
+MSL_FUNCTION float exp2(float x) {
+  return __nvvm_ex2_approx_f(x);
+}
 
 // exp(x) = 2^n exp(r) with n = round(x / ln 2), |r| <= ln 2 / 2; ln 2 in two parts.
 MSL_FUNCTION float exp(float x) {
@@ -86,8 +88,12 @@ MSL_FUNCTION float log(float x) {
       q * (0.666666667f + q * (0.4f + q * (0.285714286f + q * (0.222222222f + q * 0.181818182f))));
   return __builtin_fmaf(float(exponent) + scale, 0.693147181f, s * (2.0f + series));
 }
-MSL_FUNCTION float log2(float x) { return log(x) * 1.44269504f; }
-MSL_FUNCTION float pow(float x, float y) { return y == 0.0f ? 1.0f : exp(y * log(x)); }
+MSL_FUNCTION float log2(float x) {
+  return log(x) * 1.44269504f;
+}
+MSL_FUNCTION float pow(float x, float y) {
+  return y == 0.0f ? 1.0f : exp(y * log(x));
+}
 
 // A continued fraction near zero, where the exponentials would cancel.
 MSL_FUNCTION float tanh(float x) {
@@ -98,8 +104,12 @@ MSL_FUNCTION float tanh(float x) {
   return __builtin_copysignf(1.0f - 2.0f / (exp(2.0f * size) + 1.0f), x);
 }
 
-MSL_FUNCTION float sin(float x) { return __nvvm_sin_approx_f(x); }
-MSL_FUNCTION float cos(float x) { return __nvvm_cos_approx_f(x); }
+MSL_FUNCTION float sin(float x) {
+  return __nvvm_sin_approx_f(x);
+}
+MSL_FUNCTION float cos(float x) {
+  return __nvvm_cos_approx_f(x);
+}
 
 }  // namespace msl
 

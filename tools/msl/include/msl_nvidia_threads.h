@@ -4,7 +4,8 @@
 // Two things are known only when a pipeline is made, and stand in the PTX text as names until then
 // (backend/gpu/cuda/ptx.h puts the values in their places):
 //   gander_constant_N   the bits of function constant N, so that ptxas folds it into the code
-//   gander_arguments    the kernel's parameter: the addresses of its buffers, eight bytes each, and,
+//   gander_arguments    the kernel's parameter: the addresses of its buffers, eight bytes each,
+//   and,
 //                       at the next multiple of 16, the struct that Metal's setBytes would copy
 // So a kernel's arguments are read straight from where the launch put them.
 #pragma once
@@ -20,7 +21,9 @@ MSL_FUNCTION const MSL_PARAMETER char* arguments() {
   return address;
 }
 
-constexpr uint parameter_offset(uint buffers) { return (buffers * 8 + 15) / 16 * 16; }
+constexpr uint parameter_offset(uint buffers) {
+  return (buffers * 8 + 15) / 16 * 16;
+}
 
 template <class T>
 inline constexpr bool is_const = false;
@@ -47,7 +50,9 @@ struct BufferArgument {
     }
   }
 };
-MSL_FUNCTION BufferArgument buffer(uint index) { return {index}; }
+MSL_FUNCTION BufferArgument buffer(uint index) {
+  return {index};
+}
 
 struct GroupMemoryArgument {
   template <class T>
@@ -55,7 +60,9 @@ struct GroupMemoryArgument {
     return (T*)(MSL_SHARED T*)group_memory_;
   }
 };
-MSL_FUNCTION GroupMemoryArgument group_memory() { return {}; }
+MSL_FUNCTION GroupMemoryArgument group_memory() {
+  return {};
+}
 
 // Sizes of the block that a kernel with these parameters reads. Thread-group memory counts as a
 // buffer here, which does no harm: it comes last.
@@ -116,10 +123,10 @@ struct PositionArgument {
   }
 };
 
-#define MSL_POSITION(name, reg)                                                          \
-  MSL_FUNCTION PositionArgument name() {                                                            \
+#define MSL_POSITION(name, reg)                                                             \
+  MSL_FUNCTION PositionArgument name() {                                                    \
     return {uint(__nvvm_read_ptx_sreg_##reg##_x()), uint(__nvvm_read_ptx_sreg_##reg##_y()), \
-            uint(__nvvm_read_ptx_sreg_##reg##_z())};                                       \
+            uint(__nvvm_read_ptx_sreg_##reg##_z())};                                        \
   }
 MSL_POSITION(threadgroup_position_in_grid, ctaid)
 MSL_POSITION(threadgroups_per_grid, nctaid)
@@ -130,8 +137,7 @@ MSL_FUNCTION PositionArgument thread_position_in_grid() {
   const PositionArgument group = threadgroup_position_in_grid();
   const PositionArgument threads = threads_per_threadgroup();
   const PositionArgument self = thread_position_in_threadgroup();
-  return {group.x * threads.x + self.x, group.y * threads.y + self.y,
-          group.z * threads.z + self.z};
+  return {group.x * threads.x + self.x, group.y * threads.y + self.y, group.z * threads.z + self.z};
 }
 MSL_FUNCTION PositionArgument threads_per_grid() {
   const PositionArgument groups = threadgroups_per_grid();
@@ -139,13 +145,21 @@ MSL_FUNCTION PositionArgument threads_per_grid() {
   return {groups.x * threads.x, groups.y * threads.y, groups.z * threads.z};
 }
 // Groups have one dimension: a Dispatch cannot ask for more.
-MSL_FUNCTION IndexArgument thread_index_in_threadgroup() { return {uint(__nvvm_read_ptx_sreg_tid_x())}; }
-MSL_FUNCTION IndexArgument thread_index_in_simdgroup() { return {thread_index_in_threadgroup().x % 32}; }
+MSL_FUNCTION IndexArgument thread_index_in_threadgroup() {
+  return {uint(__nvvm_read_ptx_sreg_tid_x())};
+}
+MSL_FUNCTION IndexArgument thread_index_in_simdgroup() {
+  return {thread_index_in_threadgroup().x % 32};
+}
 MSL_FUNCTION IndexArgument simdgroup_index_in_threadgroup() {
   return {thread_index_in_threadgroup().x / 32};
 }
-MSL_FUNCTION IndexArgument simdgroups_per_threadgroup() { return {threads_per_threadgroup().x / 32}; }
-MSL_FUNCTION IndexArgument threads_per_simdgroup() { return {32}; }
+MSL_FUNCTION IndexArgument simdgroups_per_threadgroup() {
+  return {threads_per_threadgroup().x / 32};
+}
+MSL_FUNCTION IndexArgument threads_per_simdgroup() {
+  return {32};
+}
 
 }  // namespace msl
 
@@ -154,14 +168,20 @@ namespace metal {
 // Errors of waiting are compute-sanitizer's business: a place in the text is of no use here.
 #define MSL_SITE_ int site_ = 0
 
-MSL_FUNCTION void threadgroup_barrier(mem_flags) { __syncthreads(); }
-MSL_FUNCTION void simdgroup_barrier(mem_flags) { __nvvm_bar_warp_sync(~0u); }
+MSL_FUNCTION void threadgroup_barrier(mem_flags) {
+  __syncthreads();
+}
+MSL_FUNCTION void simdgroup_barrier(mem_flags) {
+  __nvvm_bar_warp_sync(~0u);
+}
 MSL_FUNCTION void atomic_thread_fence(mem_flags flags, memory_order,
                                       thread_scope = thread_scope_device) {
   if (flags != mem_flags::mem_none) __nvvm_membar_gl();
 }
 
-MSL_FUNCTION uint lane_() { return msl::thread_index_in_simdgroup(); }
+MSL_FUNCTION uint lane_() {
+  return msl::thread_index_in_simdgroup();
+}
 
 // The value of lane `from`; this lane's own where there is no such lane. All 32 lanes take part.
 template <class T>
@@ -193,7 +213,9 @@ MSL_FUNCTION T prefix_(T value, T start, F f, bool inclusive, int) {
   }
   return value;
 }
-MSL_FUNCTION uint ballot_(bool value, int) { return __nvvm_vote_ballot_sync(~0u, value); }
+MSL_FUNCTION uint ballot_(bool value, int) {
+  return __nvvm_vote_ballot_sync(~0u, value);
+}
 
 // sum += a b for 8x8 matrices of which every lane has elements `lane` and `lane + 32`.
 template <class D, class A, class B>

@@ -87,10 +87,10 @@ struct swizzle_ {
 #define MSL_PAIRS_(N, a, i) MSL_S2_(N, a, i, x, 0) MSL_S2_(N, a, i, y, 1)
 #define MSL_PAIRS3_(N, a, i) MSL_PAIRS_(N, a, i) MSL_S2_(N, a, i, z, 2)
 #define MSL_PAIRS4_(N, a, i) MSL_PAIRS3_(N, a, i) MSL_S2_(N, a, i, w, 3)
-#define MSL_TRIPLES_(N)                                                                  \
-  MSL_S3_(N, x, 0, x, 0, x, 0)                                                           \
-  MSL_S3_(N, x, 0, y, 1, z, 2) MSL_S3_(N, z, 2, y, 1, x, 0) MSL_S3_(N, y, 1, z, 2, x, 0) \
-      MSL_S3_(N, z, 2, x, 0, y, 1)
+#define MSL_TRIPLES_(N)        \
+  MSL_S3_(N, x, 0, x, 0, x, 0) \
+  MSL_S3_(N, x, 0, y, 1, z, 2) \
+  MSL_S3_(N, z, 2, y, 1, x, 0) MSL_S3_(N, y, 1, z, 2, x, 0) MSL_S3_(N, z, 2, x, 0, y, 1)
 
 template <class T, int N>
 struct storage_;
@@ -122,11 +122,11 @@ struct storage_<T, 4> {
       T x, y, z, w;
     };
     MSL_PAIRS4_(4, x, 0)
-    MSL_PAIRS4_(4, y, 1) MSL_PAIRS4_(4, z, 2) MSL_PAIRS4_(4, w, 3) MSL_TRIPLES_(4)
-        MSL_S3_(4, y, 1, z, 2, w, 3) MSL_S4_(4, x, 0, x, 0, x, 0, x, 0)
-            MSL_S4_(4, w, 3, z, 2, y, 1, x, 0) MSL_S4_(4, y, 1, z, 2, w, 3, x, 0)
-                MSL_S4_(4, z, 2, w, 3, x, 0, y, 1) MSL_S4_(4, y, 1, x, 0, w, 3, z, 2)
-                    MSL_S4_(4, w, 3, x, 0, y, 1, z, 2)
+    MSL_PAIRS4_(4, y, 1)
+    MSL_PAIRS4_(4, z, 2) MSL_PAIRS4_(4, w, 3) MSL_TRIPLES_(4) MSL_S3_(4, y, 1, z, 2, w, 3)
+        MSL_S4_(4, x, 0, x, 0, x, 0, x, 0) MSL_S4_(4, w, 3, z, 2, y, 1, x, 0)
+            MSL_S4_(4, y, 1, z, 2, w, 3, x, 0) MSL_S4_(4, z, 2, w, 3, x, 0, y, 1)
+                MSL_S4_(4, y, 1, x, 0, w, 3, z, 2) MSL_S4_(4, w, 3, x, 0, y, 1, z, 2)
   };
 };
 #undef MSL_S2_
