@@ -9,7 +9,7 @@
 namespace gander::standin {
 namespace {
 
-constexpr long kApple7 = 1007, kApple9 = 1009, kMac2 = 2002, kMetal3 = 5001;
+constexpr long kApple9 = 1009, kMac2 = 2002, kMetal3 = 5001;  // MTLGPUFamily
 
 bool fits(const Device& device, UInteger length) {
   return length <= settings().max_buffer_bytes &&
