@@ -43,7 +43,7 @@ class CompileOptions : public Object {
   void set_math_functions(long functions);
   static const Class kClass;
 
-  UInteger language_version_ = 0;  ///< 0: the newest
+  [[maybe_unused]] UInteger language_version_ = 0;  ///< 0: the newest
 };
 
 /// id<MTLLibrary>: the project's kernels, which the emulation has compiled in.
@@ -57,7 +57,7 @@ class Library : public Labelled {
   static const Class kClass;
 
   Ref<Device> device_;
-  UInteger language_version_;
+  [[maybe_unused]] UInteger language_version_;
 };
 
 /// id<MTLFunction>: a kernel with its function constants.
