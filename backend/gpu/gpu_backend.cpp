@@ -8,6 +8,7 @@
 #include "backend/gpu/recording_device.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "kernels/function_constants.h"
 
 namespace gander::gpu {
 
@@ -52,6 +53,10 @@ GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<D
                                         : default_shapes(weights_->config, device_->info())),
       sync_(options.sync) {
   const Config& config = weights_->config;
+  if (config.head_size > GANDER_MAX_HEAD_SIZE) {
+    fail("heads of {} channels: GPUs take up to {}, use --backend cpu", config.head_size,
+         GANDER_MAX_HEAD_SIZE);
+  }
   plan_ = plan_memory(*weights_, shapes_, device_->info());
   if (options.unfused) plan_.activation_bytes += unfused_bytes(config, device_->info());
   const bool generates = sync_ == SyncMode::Async && !options.unfused;
