@@ -1,5 +1,6 @@
 #include "backend/gpu/emulated/emulated_device.h"
 
+#include "backend/gpu/emulated/sanitizers.h"
 #include "base/error.h"
 
 #include <algorithm>
@@ -23,6 +24,33 @@ struct Memory {
   std::uint64_t bytes = 0;
   bool read_only = false;
   std::string label;
+};
+
+// For the address sanitizer: of the buffers that a dispatch binds, only the bound parts are there.
+class OnlyBoundParts {
+ public:
+  OnlyBoundParts(std::span<const Memory> buffers, const Dispatch& dispatch)
+      : buffers_(buffers), dispatch_(dispatch) {
+    for (const Binding& binding : dispatch.bindings) {
+      const Memory& memory = buffers[binding.view.buffer];
+      msl::forbid(memory.begin, memory.bytes);
+    }
+    for (const Binding& binding : dispatch.bindings) {
+      msl::allow(buffers[binding.view.buffer].begin + binding.view.offset, binding.view.size);
+    }
+  }
+  OnlyBoundParts(const OnlyBoundParts&) = delete;
+  OnlyBoundParts& operator=(const OnlyBoundParts&) = delete;
+  ~OnlyBoundParts() {
+    for (const Binding& binding : dispatch_.bindings) {
+      const Memory& memory = buffers_[binding.view.buffer];
+      msl::allow(memory.begin, memory.bytes);
+    }
+  }
+
+ private:
+  std::span<const Memory> buffers_;
+  const Dispatch& dispatch_;
 };
 
 struct Pipeline {
@@ -219,6 +247,7 @@ void EmulatedDevice::run(const Dispatch& dispatch) const {
   launch.threads = {dispatch.threads, 1, 1};
   launch.group_memory = dispatch.group_memory;
   launch.order = order_;
+  const OnlyBoundParts only_bound_parts(buffers_, dispatch);
   msl::execute(launch);
 }
 
