@@ -146,7 +146,7 @@ T* owned(const Ref<T>& object) {
 void require_object(const Object* argument, Selector selector);
 
 template <typename T>
-void check_argument(T argument, Selector selector) {
+void check_argument([[maybe_unused]] T argument, [[maybe_unused]] Selector selector) {
   if constexpr (std::is_pointer_v<T>) {
     using Wanted = std::remove_pointer_t<T>;
     if constexpr (std::is_base_of_v<Object, Wanted>) {
@@ -164,7 +164,7 @@ template <auto kFunction>
 struct Bound;
 template <typename C, typename R, typename... Args, R (C::*kFunction)(Args...)>
 struct Bound<kFunction> {
-  static R call(Object* self, Selector selector, Args... args) {
+  static R call(Object* self, [[maybe_unused]] Selector selector, Args... args) {
     (check_argument(args, selector), ...);
     return (static_cast<C*>(self)->*kFunction)(args...);
   }
