@@ -68,7 +68,7 @@ TEST_F(MslDevice, WrappedMemoryIsSharedAndReadOnly) {
   EXPECT_THAT(error_of([&] { device_->write({wrapped, 0, 2}, bytes); }), HasSubstr("read-only"));
   Dispatch writes = dispatch();
   writes.bindings[0].view = {wrapped, 0, 64};
-  EXPECT_THAT(error_of_submitting(writes), HasSubstr("'weights', which is read-only"));
+  EXPECT_THAT(error_of_submitting(writes), HasSubstr("writes buffer 0, 'weights', which is read"));
 }
 
 TEST_F(MslDevice, ViewsStayWithinTheirBuffers) {
@@ -122,8 +122,31 @@ TEST_F(MslDevice, DispatchesAreCheckedAsMetalDoes) {
   wrong.group_memory = (32 << 10) + 16;
   EXPECT_THAT(error_of_submitting(wrong), HasSubstr("32784 bytes of group memory"));
   wrong = dispatch();
+  wrong.parameters.resize(sizeof(TestParameters) - 4);
+  EXPECT_THAT(error_of_submitting(wrong), HasSubstr("16 bytes at buffer 1, an element has 20"));
+  wrong = dispatch();
+  wrong.bindings[0].view.size = 3;
+  EXPECT_THAT(error_of_submitting(wrong), HasSubstr("3 bytes at buffer 0, an element has 4"));
+  wrong = dispatch();
   wrong.parameters.resize(4097);
   EXPECT_THAT(error_of_submitting(wrong), HasSubstr("4097 bytes of parameters"));
+}
+
+TEST_F(MslDevice, AccountsOfWritesFitTheKernel) {
+  Dispatch sums;
+  sums.kernel = "test_group_sum";
+  sums.pipeline =
+      device_
+          ->pipeline("test_group_sum",
+                     std::vector<FunctionConstant>{{GANDER_TEST_SCALE}, {GANDER_TEST_BIAS}})
+          .id;
+  sums.bindings = {{{buffer_, 0, 128}, 128, 0}, {{buffer_, 128, 4}, 0, 4}};
+  sums.parameters.resize(sizeof(TestParameters));
+  sums.group_memory = 16;
+  EXPECT_EQ(error_of_submitting(sums), "");
+  sums.bindings[0].writes = 128;
+  EXPECT_EQ(error_of_submitting(sums),
+            "kernel test_group_sum: 128 bytes written are accounted for buffer 0, which is const");
 }
 
 // Three dispatches write their number to the same place; the last one's stays.

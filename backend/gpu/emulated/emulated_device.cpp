@@ -85,6 +85,7 @@ class EmulatedDevice final : public Device {
   std::byte* at(const View& view) const;
   void run(const Dispatch& dispatch) const;
   void check(const Dispatch& dispatch, const Pipeline& pipeline) const;
+  void check_writes(const msl::Kernel& kernel, std::size_t index, const Binding& binding) const;
 
   Order order_;
   DeviceInfo info_;
@@ -220,11 +221,29 @@ void EmulatedDevice::check(const Dispatch& dispatch, const Pipeline& pipeline) c
     fail("kernel {}: {} bytes of group memory: a multiple of 16, at most {}", kernel.name,
          dispatch.group_memory, info_.max_group_memory);
   }
-  for (const Binding& binding : dispatch.bindings) {
-    if (binding.writes > 0 && buffers_.at(binding.view.buffer).read_only) {
-      fail("kernel {}: writes buffer '{}', which is read-only", kernel.name,
-           buffers_[binding.view.buffer].label);
+  for (std::size_t i = 0; i < bound; ++i) {
+    const bool is_parameters = i == dispatch.bindings.size();
+    const std::uint64_t bytes =
+        is_parameters ? dispatch.parameters.size() : dispatch.bindings[i].view.size;
+    if (bytes < kernel.element_bytes[i]) {
+      fail("kernel {}: {} bytes at buffer {}, an element has {}", kernel.name, bytes, i,
+           kernel.element_bytes[i]);
     }
+    if (!is_parameters) check_writes(kernel, i, dispatch.bindings[i]);
+  }
+}
+
+// The program's account of a buffer, and the memory bound, must fit what the kernel can do to it.
+void EmulatedDevice::check_writes(const msl::Kernel& kernel, std::size_t index,
+                                  const Binding& binding) const {
+  const bool may_write = (kernel.written >> index & 1U) != 0;
+  const Memory& memory = buffers_.at(binding.view.buffer);
+  if (may_write && memory.read_only) {
+    fail("kernel {}: writes buffer {}, '{}', which is read-only", kernel.name, index, memory.label);
+  }
+  if (!may_write && binding.writes > 0) {
+    fail("kernel {}: {} bytes written are accounted for buffer {}, which is const", kernel.name,
+         binding.writes, index);
   }
 }
 
