@@ -135,7 +135,18 @@ Driver fake_driver() {
   driver.FuncGetAttribute = [](int* value, int, cuda::Function) {
     return *value = record->max_threads, 0;
   };
+  driver.FuncSetAttribute = [](cuda::Function, int, int value) {
+    return answer("FuncSetAttribute " + std::to_string(value));
+  };
   driver.LaunchKernel = launch;
+  driver.LaunchCooperativeKernel = [](cuda::Function function, unsigned x, unsigned y, unsigned z,
+                                      unsigned threads, unsigned threads_y, unsigned threads_z,
+                                      unsigned group_memory, cuda::Stream stream,
+                                      void** parameters) {
+    answer("LaunchCooperativeKernel");
+    return launch(function, x, y, z, threads, threads_y, threads_z, group_memory, stream,
+                  parameters, nullptr);
+  };
   driver.StreamCreate = [](cuda::Stream* stream, unsigned) { return give("StreamCreate", stream); };
   driver.StreamDestroy = [](cuda::Stream) { return answer("StreamDestroy"); };
   driver.StreamSynchronize = [](cuda::Stream) { return answer("StreamSynchronize"); };

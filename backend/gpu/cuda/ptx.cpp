@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "base/error.h"
+#include "kernels/function_constants.h"
 
 namespace gander::gpu::cuda {
 
@@ -64,6 +65,18 @@ std::uint32_t constant_bits(std::uint32_t index, std::string_view kernel,
       kernel, index);
 }
 
+/// After the kernel's parameters: how many threads a group has, when a constant says so. Without it
+/// the compiler keeps to the registers that any number of threads could have.
+void declare_threads(std::string& ptx, std::span<const FunctionConstant> constants) {
+  for (const FunctionConstant& constant : constants) {
+    if (constant.index != GANDER_KERNEL_THREADS) continue;
+    const std::size_t body = ptx.find("\n{", ptx.find(kEntry));
+    if (body != std::string::npos) {
+      ptx.insert(body, fmt::format("\n.maxntid {}, 1, 1\n.minnctapersm 1", constant.bits));
+    }
+  }
+}
+
 /// Puts values in the places of the names that stand for them.
 std::string substitute(std::string_view text, std::string_view kernel, std::string_view parameter,
                        std::span<const FunctionConstant> constants) {
@@ -98,6 +111,7 @@ KernelText specialise(std::span<const std::string_view> modules, std::string_vie
     const std::string parameter = fmt::format("{}_param_0", name);
     KernelText text;
     text.ptx = substitute(keep_kernel(module, name), name, parameter, constants);
+    declare_threads(text.ptx, constants);
     // .param .align 8 .b8 NAME_param_0[BYTES]
     const std::string array = parameter + "[";
     const std::size_t place = text.ptx.find(array);
