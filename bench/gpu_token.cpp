@@ -63,13 +63,14 @@ void report(std::string_view what, std::size_t count, double seconds, std::uint6
 /// All dispatches of each kernel, one after the other, as one submission. Bytes are those of every
 /// weight: stage E skips what the hidden units' zeros allow.
 void measure_kernels(gpu::GpuBackend& backend) {
-  std::vector<gpu::Dispatch> dispatches = backend.token_program().dispatches;
-  while (!dispatches.empty()) {
-    const std::string_view kernel = dispatches.front().kernel;
-    const auto others = std::stable_partition(
-        dispatches.begin(), dispatches.end(),
-        [&](const gpu::Dispatch& dispatch) { return dispatch.kernel == kernel; });
-    const std::span same(dispatches.begin(), others);
+  std::vector<gpu::Dispatch> rest = backend.token_program().dispatches;
+  while (!rest.empty()) {
+    const std::string_view kernel = rest.front().kernel;
+    std::vector<gpu::Dispatch> same;
+    std::vector<gpu::Dispatch> others;
+    for (gpu::Dispatch& dispatch : rest) {
+      (dispatch.kernel == kernel ? same : others).push_back(std::move(dispatch));
+    }
     const double seconds =
         best_seconds([&] { backend.device().wait(backend.device().submit(same)); });
     std::uint64_t bytes = 0;
@@ -77,7 +78,7 @@ void measure_kernels(gpu::GpuBackend& backend) {
       bytes += dispatch.bytes_read() + dispatch.bytes_written();
     }
     report(kernel, same.size(), seconds, bytes);
-    dispatches.erase(dispatches.begin(), others);
+    rest = std::move(others);
   }
 }
 

@@ -139,6 +139,25 @@ TEST(GpuSampling, GreedyTakesTheLargestAndOfEqualsTheLowestId) {
   }
 }
 
+// Rounded after each addition, their sum tells the order. More than an insertion sort would take.
+TEST(GpuSampling, BiasesOfOneTokenAreAddedInTheirOrder) {
+  SamplerSettings settings = {.temperature = 0.0F};
+  for (int i = 0; i < 60; ++i) {
+    settings.logit_bias.emplace_back(7, i < 30 ? 1e8F : -1e8F);
+    settings.logit_bias.emplace_back(900 - i, -1.0F);
+  }
+  settings.logit_bias.emplace_back(7, 0.5F);  // all that is left
+  Sampler sampler(settings, 1000, nullptr);
+  OnDevice device(sampler, 1000);
+  std::vector<float> logits(1000, 0.25F);
+  logits[7] = 3.0F;
+  EXPECT_EQ(sampler.sample(logits), 7U);
+  EXPECT_EQ(device.sample(logits), 7U);
+  logits[8] = 0.75F;
+  EXPECT_EQ(sampler.sample(logits), 8U);
+  EXPECT_EQ(device.sample(logits), 8U);
+}
+
 TEST(GpuSampling, DrawsWithTheSequenceOfTheSampler) {
   const std::vector<float> logits(65536, 0.5F);
   const Sampler sampler({.seed = 1234567}, 65536, nullptr);

@@ -72,7 +72,7 @@ class MetalDeviceTest : public testing::Test {
     return values;
   }
 
-  Dispatch dispatch(std::string_view kernel, std::vector<View> views,
+  Dispatch dispatch(std::string_view kernel, const std::vector<View>& views,
                     std::vector<std::byte> parameters) {
     Dispatch made;
     made.kernel = kernel;

@@ -1,4 +1,5 @@
 #include "backend/gpu/emulated/emulated_device.h"
+#include "backend/gpu/emulated/sanitizers.h"
 #include "base/error.h"
 #include "tests/support/kernel_run.h"
 
@@ -9,33 +10,19 @@
 #include <cstdlib>
 #include <numeric>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define GANDER_ADDRESS_SANITIZER 1
-#define GANDER_THREAD_SANITIZER 0
-#elif defined(__SANITIZE_THREAD__)
-#define GANDER_ADDRESS_SANITIZER 0
-#define GANDER_THREAD_SANITIZER 1
-#elif defined(__has_feature)
-#define GANDER_ADDRESS_SANITIZER __has_feature(address_sanitizer)
-#define GANDER_THREAD_SANITIZER __has_feature(thread_sanitizer)
-#else
-#define GANDER_ADDRESS_SANITIZER 0
-#define GANDER_THREAD_SANITIZER 0
-#endif
-
 namespace gander::gpu {
 namespace {
 
 using uint = std::uint32_t;
 #include "tests/msl/machine.h"
 
-// A thread costs a thread sanitizer a millisecond.
-constexpr uint kMostThreads = GANDER_THREAD_SANITIZER ? 128 : 1024;
+// A GPU thread costs the thread sanitizer milliseconds.
+constexpr uint kMostThreads = GANDER_THREAD_SANITIZER ? 64 : 1024;
+constexpr uint kGroups = GANDER_THREAD_SANITIZER ? 2 : 5;
 constexpr std::array kOrders = {Order::Forward, Order::Reverse, Order::Shuffled};
 
 std::vector<float> group_sums(Order order, uint threads) {
   const auto device = open_emulated_device(order);
-  constexpr uint kGroups = 5;
   TestParameters parameters = {};
   parameters.per_group = 77;
   std::vector<float> in(kGroups * parameters.per_group);

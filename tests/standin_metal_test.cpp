@@ -528,19 +528,39 @@ TEST_F(StandinMetalDeathTest, EncoderThatNobodyEnds) {
   EXPECT_DEATH(use(), "encoder '' was released without endEncoding");
 }
 
-TEST_F(StandinMetalDeathTest, UnretainedBufferReleasedTooEarly) {
-  auto use = [] {
+// In a command buffer that does not retain what its commands refer to.
+TEST_F(StandinMetalDeathTest, UnretainedReferencesReleasedTooEarly) {
+  enum class When { BeforeDispatch, BeforeCommit, BeforeItRuns };
+  auto use = [](When when, bool pipeline_goes) {
     Gpu gpu;
+    auto pipeline = gpu.pipeline("affine");
+    const auto release = [&] {
+      if (pipeline_goes) pipeline = {};
+      if (!pipeline_goes) gpu.y = {};
+    };
     const auto command_buffer = gpu.command_buffer(false);
-    const auto pipeline = gpu.pipeline("add");
     const auto encoder = command_buffer.compute_encoder(DispatchType::Concurrent);
-    encode_add(encoder, gpu);
     encoder.set_pipeline(pipeline.get());
+    encoder.set_buffer(gpu.y.get(), 0, 0);
+    const AffineParameters parameters = {kCount, 1, 1};
+    encoder.set_bytes(&parameters, sizeof(parameters), 1);
+    if (when == When::BeforeDispatch) release();
+    encoder.dispatch_threadgroups({1}, {32});
     encoder.end_encoding();
-    gpu.y = {};
+    if (when == When::BeforeCommit) release();
+    standin::hold_execution(true);
     command_buffer.commit();
+    if (when == When::BeforeItRuns) release();
+    standin::hold_execution(false);
+    wait(command_buffer);
   };
-  EXPECT_DEATH(use(), "a buffer or pipeline of it was released before it had run");
+  EXPECT_DEATH(use(When::BeforeDispatch, true), "its pipeline has been released");
+  EXPECT_DEATH(use(When::BeforeDispatch, false), "the buffer at index 0 has been released");
+  for (const bool pipeline_goes : {true, false}) {
+    for (const When when : {When::BeforeCommit, When::BeforeItRuns}) {
+      EXPECT_DEATH(use(when, pipeline_goes), "a buffer or pipeline of it was released before");
+    }
+  }
 }
 
 TEST_F(StandinMetalTest, RetainedBuffersOutliveTheirOwner) {

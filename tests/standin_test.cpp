@@ -164,6 +164,20 @@ TEST_F(StandinDeathTest, PoolOfAnotherThreadOrLeftInPlace) {
                "a thread ends with 1 autorelease pools in place");
 }
 
+TEST_F(StandinDeathTest, Arguments) {
+  auto use = [](bool released) {
+    const AutoreleasePool pool;
+    Object argument = make_array(make_string("x"));
+    if (released) argument = new_object().get();
+    send<"isEqualToString:", bool>(make_string("y"), argument);
+  };
+  EXPECT_DEATH(use(true), "isEqualToString:: an argument, a NSString, has been released");
+  EXPECT_DEATH(use(false), "isEqualToString:: an argument is of the wrong class, NSArray");
+  int number = 0;
+  EXPECT_DEATH((send<"isEqualToString:", bool>(new_object().get(), Object{&number})),
+               "is no object");
+}
+
 TEST_F(StandinDeathTest, NoBlock) {
   int words[8] = {};
   auto use = [&words] {

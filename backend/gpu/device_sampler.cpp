@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "backend/gpu/buffer_pool.h"
@@ -20,11 +21,17 @@ void write(Device& device, const View& view, std::span<const std::byte> bytes) {
   if (!bytes.empty()) device.write(view.part(0, bytes.size()), bytes);
 }
 
+// By token, those of one token in the order of the settings: the CPU adds them in that order.
 std::vector<LogitBias> sorted_biases(const SamplerSettings& settings) {
+  std::vector<std::pair<TokenId, std::size_t>> order;
+  order.reserve(settings.logit_bias.size());
+  for (const auto& [token, bias] : settings.logit_bias) order.emplace_back(token, order.size());
+  std::ranges::sort(order);
   std::vector<LogitBias> biases;
-  biases.reserve(settings.logit_bias.size());
-  for (const auto& [token, bias] : settings.logit_bias) biases.push_back({token, bias});
-  std::ranges::stable_sort(biases, {}, &LogitBias::token);
+  biases.reserve(order.size());
+  for (const auto& [token, place] : order) {
+    biases.push_back({token, settings.logit_bias[place].second});
+  }
   return biases;
 }
 

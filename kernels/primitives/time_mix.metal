@@ -54,6 +54,7 @@ kernel void time_mix_v7(device const float* r [[buffer(0)]],
   const uint head = row / size * size;  // its first channel
   device float* stored = state + ulong(row) * size;
 
+  // All loops over s have a constant bound, so that it stays in registers.
   float s[kColumns];
   for (uint n = 0, j = lane; n < kColumns; ++n, j += 32) s[n] = j < size ? stored[j] : 0.0f;
   for (uint t = 0; t < parameters.tokens; ++t) {
@@ -64,17 +65,22 @@ kernel void time_mix_v7(device const float* r [[buffer(0)]],
     device const float* kkt = kt + 3 * width;
     const float v = packed[(ulong(t) * 4 + 1) * width + row];
     float removed = 0.0f;
-    for (uint n = 0, j = lane; j < size; ++n, j += 32) removed -= s[n] * kkt[j];
+    for (uint n = 0, j = lane; n < kColumns; ++n, j += 32) {
+      if (j < size) removed -= s[n] * kkt[j];
+    }
     removed = simd_sum(removed);
     float sum = 0.0f;
-    for (uint n = 0, j = lane; j < size; ++n, j += 32) {
+    for (uint n = 0, j = lane; n < kColumns; ++n, j += 32) {
+      if (j >= size) continue;
       s[n] = s[n] * wt[j] + removed * kkt[j] * at[j] + v * kt[j];
       sum += s[n] * rt[j];
     }
     sum = simd_sum(sum);
     if (lane == 0) y[ulong(t) * width + row] = sum;
   }
-  for (uint n = 0, j = lane; j < size; ++n, j += 32) stored[j] = s[n];
+  for (uint n = 0, j = lane; n < kColumns; ++n, j += 32) {
+    if (j < size) stored[j] = s[n];
+  }
 }
 
 // The bonus of the current token, for each head: y = y + (sum_j r_j k_j r_k_j) v. A SIMD group a

@@ -93,6 +93,9 @@ void ComputeEncoder::check_bindings() const {
     if (bound.buffer == nullptr && bound.bytes == nullptr) {
       misuse("kernel {}: nothing is bound at buffer index {}", kernel.name, i);
     }
+    if (bound.buffer != nullptr && !is_alive(bound.buffer)) {
+      misuse("kernel {}: the buffer at index {} has been released", kernel.name, i);
+    }
     const UInteger bytes =
         bound.buffer != nullptr ? bound.buffer->length() - bound.offset : bound.bytes->size();
     if (bytes < kernel.element_bytes[i]) {
@@ -125,6 +128,7 @@ void ComputeEncoder::check_group(Size groups, Size threads) const {
 void ComputeEncoder::dispatch(Size groups, Size threads) {
   check_open("dispatchThreadgroups:threadsPerThreadgroup:");
   if (pipeline_ == nullptr) misuse("encoder '{}': a dispatch without a pipeline", label());
+  if (!is_alive(pipeline_)) misuse("encoder '{}': its pipeline has been released", label());
   check_bindings();
   check_group(groups, threads);
   if (!batch_is_open_) pass_.batches.emplace_back();

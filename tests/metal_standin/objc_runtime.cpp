@@ -151,6 +151,18 @@ bool is_alive(const Object* object) {
   return found != runtime().receivers.end() && found->second.alive;
 }
 
+void require_object(const Object* argument, Selector selector) {
+  std::lock_guard lock(runtime().mutex);
+  const auto found = runtime().receivers.find(argument);
+  if (found == runtime().receivers.end()) {
+    misuse("{}: an argument, {}, is no object", selector, fmt::ptr(argument));
+  }
+  if (!found->second.alive) {
+    misuse("{}: an argument, a {}, has been released; who holds a reference?", selector,
+           found->second.type->name());
+  }
+}
+
 std::map<std::string, int> live_objects() {
   std::lock_guard lock(runtime().mutex);
   std::map<std::string, int> counts;

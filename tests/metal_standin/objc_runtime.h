@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -141,12 +142,30 @@ T* owned(const Ref<T>& object) {
   return object.get();
 }
 
+/// Ends the program when an argument of the message is no object, or one that has been released.
+void require_object(const Object* argument, Selector selector);
+
+template <typename T>
+void check_argument([[maybe_unused]] T argument, [[maybe_unused]] Selector selector) {
+  if constexpr (std::is_pointer_v<T>) {
+    using Wanted = std::remove_pointer_t<T>;
+    if constexpr (std::is_base_of_v<Object, Wanted>) {
+      if (argument == nullptr) return;
+      require_object(argument, selector);
+      if (dynamic_cast<Wanted*>(static_cast<Object*>(argument)) == nullptr) {
+        misuse("{}: an argument is of the wrong class, {}", selector, argument->type().name());
+      }
+    }
+  }
+}
+
 /// The C function that calls a member function (on the receiver) or a function (of a class).
 template <auto kFunction>
 struct Bound;
 template <typename C, typename R, typename... Args, R (C::*kFunction)(Args...)>
 struct Bound<kFunction> {
-  static R call(Object* self, Selector, Args... args) {
+  static R call(Object* self, [[maybe_unused]] Selector selector, Args... args) {
+    (check_argument(args, selector), ...);
     return (static_cast<C*>(self)->*kFunction)(args...);
   }
 };

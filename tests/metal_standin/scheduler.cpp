@@ -48,8 +48,9 @@ void Scheduler::run() {
       committed_.pop_front();
     }
     command_buffer->execute();
+    const bool failed = command_buffer->failed();
     std::lock_guard lock(mutex_);
-    if (command_buffer->failed()) {
+    if (failed) {
       for (const auto& waiting : committed_) waiting->become_victim();
     }
     executed_.push_back(std::move(command_buffer));

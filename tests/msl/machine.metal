@@ -98,3 +98,9 @@ kernel void test_race(device uint* plain [[buffer(0)]], device atomic_uint* coun
   if (parameters.race_of_threads != 0 && group == 0) plain[0] = thread_index;
   if (parameters.race_of_groups != 0 && thread_index == 0) plain[1] = group;
 }
+
+kernel void test_number(device float* out [[buffer(0)]],
+                        constant TestParameters& parameters [[buffer(1)]],
+                        uint thread_index [[thread_index_in_threadgroup]]) {
+  if (thread_index == 0) out[0] = float(parameters.per_group);
+}

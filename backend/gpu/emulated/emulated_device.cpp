@@ -1,5 +1,6 @@
 #include "backend/gpu/emulated/emulated_device.h"
 
+#include "backend/gpu/emulated/sanitizers.h"
 #include "base/error.h"
 
 #include <algorithm>
@@ -23,6 +24,33 @@ struct Memory {
   std::uint64_t bytes = 0;
   bool read_only = false;
   std::string label;
+};
+
+// For the address sanitizer: of the buffers that a dispatch binds, only the bound parts are there.
+class OnlyBoundParts {
+ public:
+  OnlyBoundParts(std::span<const Memory> buffers, const Dispatch& dispatch)
+      : buffers_(buffers), dispatch_(dispatch) {
+    for (const Binding& binding : dispatch.bindings) {
+      const Memory& memory = buffers[binding.view.buffer];
+      msl::forbid(memory.begin, memory.bytes);
+    }
+    for (const Binding& binding : dispatch.bindings) {
+      msl::allow(buffers[binding.view.buffer].begin + binding.view.offset, binding.view.size);
+    }
+  }
+  OnlyBoundParts(const OnlyBoundParts&) = delete;
+  OnlyBoundParts& operator=(const OnlyBoundParts&) = delete;
+  ~OnlyBoundParts() {
+    for (const Binding& binding : dispatch_.bindings) {
+      const Memory& memory = buffers_[binding.view.buffer];
+      msl::allow(memory.begin, memory.bytes);
+    }
+  }
+
+ private:
+  std::span<const Memory> buffers_;
+  const Dispatch& dispatch_;
 };
 
 struct Pipeline {
@@ -57,6 +85,7 @@ class EmulatedDevice final : public Device {
   std::byte* at(const View& view) const;
   void run(const Dispatch& dispatch) const;
   void check(const Dispatch& dispatch, const Pipeline& pipeline) const;
+  void check_writes(const msl::Kernel& kernel, std::size_t index, const Binding& binding) const;
 
   Order order_;
   DeviceInfo info_;
@@ -192,11 +221,29 @@ void EmulatedDevice::check(const Dispatch& dispatch, const Pipeline& pipeline) c
     fail("kernel {}: {} bytes of group memory: a multiple of 16, at most {}", kernel.name,
          dispatch.group_memory, info_.max_group_memory);
   }
-  for (const Binding& binding : dispatch.bindings) {
-    if (binding.writes > 0 && buffers_.at(binding.view.buffer).read_only) {
-      fail("kernel {}: writes buffer '{}', which is read-only", kernel.name,
-           buffers_[binding.view.buffer].label);
+  for (std::size_t i = 0; i < bound; ++i) {
+    const bool is_parameters = i == dispatch.bindings.size();
+    const std::uint64_t bytes =
+        is_parameters ? dispatch.parameters.size() : dispatch.bindings[i].view.size;
+    if (bytes < kernel.element_bytes[i]) {
+      fail("kernel {}: {} bytes at buffer {}, an element has {}", kernel.name, bytes, i,
+           kernel.element_bytes[i]);
     }
+    if (!is_parameters) check_writes(kernel, i, dispatch.bindings[i]);
+  }
+}
+
+// The program's account of a buffer, and the memory bound, must fit what the kernel can do to it.
+void EmulatedDevice::check_writes(const msl::Kernel& kernel, std::size_t index,
+                                  const Binding& binding) const {
+  const bool may_write = (kernel.written >> index & 1U) != 0;
+  const Memory& memory = buffers_.at(binding.view.buffer);
+  if (may_write && memory.read_only) {
+    fail("kernel {}: writes buffer {}, '{}', which is read-only", kernel.name, index, memory.label);
+  }
+  if (!may_write && binding.writes > 0) {
+    fail("kernel {}: {} bytes written are accounted for buffer {}, which is const", kernel.name,
+         binding.writes, index);
   }
 }
 
@@ -219,6 +266,7 @@ void EmulatedDevice::run(const Dispatch& dispatch) const {
   launch.threads = {dispatch.threads, 1, 1};
   launch.group_memory = dispatch.group_memory;
   launch.order = order_;
+  const OnlyBoundParts only_bound_parts(buffers_, dispatch);
   msl::execute(launch);
 }
 

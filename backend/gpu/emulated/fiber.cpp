@@ -8,22 +8,12 @@
 #include <cerrno>
 #include <cstring>
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define GANDER_ADDRESS_SANITIZER 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__)
-#define GANDER_ADDRESS_SANITIZER 1
-#endif
-
 extern "C" {
 #if GANDER_ADDRESS_SANITIZER
 void __sanitizer_start_switch_fiber(void** fake_stack, const void* bottom, std::size_t bytes);
 void __sanitizer_finish_switch_fiber(void* fake_stack, const void** bottom, std::size_t* bytes);
-void __asan_unpoison_memory_region(const volatile void* begin, std::size_t bytes);
 #endif
-#ifdef GANDER_THREAD_SANITIZER
+#if GANDER_THREAD_SANITIZER
 void* __tsan_get_current_fiber();
 void* __tsan_create_fiber(unsigned flags);
 void __tsan_destroy_fiber(void* fiber);
@@ -103,7 +93,7 @@ namespace gander::msl {
 namespace {
 
 constexpr std::size_t kGuardBytes = 16 << 10;  // at least a page anywhere
-#if GANDER_ADDRESS_SANITIZER || defined(GANDER_THREAD_SANITIZER)
+#if GANDER_ADDRESS_SANITIZER || GANDER_THREAD_SANITIZER
 constexpr std::size_t kStackBytes = 256 << 10;
 #else
 constexpr std::size_t kStackBytes = 64 << 10;
@@ -135,19 +125,17 @@ Fiber::Fiber(void (*code)(), std::uint32_t colour) : code_(code), stack_bytes_(k
   frame[11] = reinterpret_cast<void*>(&Fiber::enter);  // x30
 #endif
   stack_pointer_ = frame;
-#ifdef GANDER_THREAD_SANITIZER
+#if GANDER_THREAD_SANITIZER
   thread_ = __tsan_create_fiber(0);
 #endif
 }
 
 Fiber::~Fiber() {
   if (memory_ == nullptr) return;
-#ifdef GANDER_THREAD_SANITIZER
+#if GANDER_THREAD_SANITIZER
   __tsan_destroy_fiber(thread_);
 #endif
-#if GANDER_ADDRESS_SANITIZER
-  __asan_unpoison_memory_region(memory_, kGuardBytes + kStackBytes);
-#endif
+  allow(memory_, kGuardBytes + kStackBytes);
   munmap(memory_, kGuardBytes + kStackBytes);
 }
 
@@ -157,7 +145,7 @@ void Fiber::switch_to(Fiber& next) {
 #if GANDER_ADDRESS_SANITIZER
   __sanitizer_start_switch_fiber(&fake_stack_, next.stack_bottom_, next.stack_bytes_);
 #endif
-#ifdef GANDER_THREAD_SANITIZER
+#if GANDER_THREAD_SANITIZER
   if (memory_ == nullptr) thread_ = __tsan_get_current_fiber();
   constexpr unsigned kWithoutOrder = 1;
   __tsan_switch_to_fiber(next.thread_, kWithoutOrder);
@@ -176,13 +164,13 @@ void Fiber::enter() {
 }
 
 void Fiber::tell_release([[maybe_unused]] const void* token) {
-#ifdef GANDER_THREAD_SANITIZER
+#if GANDER_THREAD_SANITIZER
   __tsan_release(const_cast<void*>(token));
 #endif
 }
 
 void Fiber::tell_acquire([[maybe_unused]] const void* token) {
-#ifdef GANDER_THREAD_SANITIZER
+#if GANDER_THREAD_SANITIZER
   __tsan_acquire(const_cast<void*>(token));
 #endif
 }

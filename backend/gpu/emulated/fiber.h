@@ -1,5 +1,7 @@
 #pragma once
 
+#include "backend/gpu/emulated/sanitizers.h"
+
 #include <cstddef>
 #include <cstdint>
 
@@ -23,11 +25,7 @@ class Fiber {
 
   /// Whether a thread sanitizer watches: to it, every fiber is a thread, which begins after what
   /// its maker did before, and is ordered with others by tokens only.
-#ifdef GANDER_THREAD_SANITIZER
-  static constexpr bool kWatched = true;
-#else
-  static constexpr bool kWatched = false;
-#endif
+  static constexpr bool kWatched = GANDER_THREAD_SANITIZER;
   /// What came before a release of a token comes before what follows an acquire.
   static void release(const void* token) {
     if (kWatched) tell_release(token);

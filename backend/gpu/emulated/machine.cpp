@@ -86,7 +86,7 @@ std::uint32_t volume(const std::array<std::uint32_t, 3>& of) {
 void Machine::run_threads() {
   for (;;) {
     launch_->kernel->run();
-    wait(State::Done, {}, true);
+    wait(State::Done, {}, false);
   }
 }
 
@@ -94,11 +94,11 @@ void Machine::wait(State state, Site site, bool orders_memory) {
   GpuThread& self = *threads_[running.thread];
   self.state = state;
   self.site = site;
-  // The end of a thread comes before what the host does after the dispatch, and nothing else.
-  const void* token = state == State::Done            ? this
-                      : state == State::WaitsForGroup ? scope().group_token()
-                                                      : scope().simd_token(self.index / kLanes);
+  // Barriers order threads; the caller comes after all that a dispatch did.
+  const void* token = state == State::WaitsForGroup ? scope().group_token()
+                                                    : scope().simd_token(self.index / kLanes);
   if (orders_memory) Fiber::release(token);
+  Fiber::release(this);
   GpuThread* follower = next();
   if (follower != nullptr) go_on(follower);
   if (follower != &self) self.fiber.switch_to(follower == nullptr ? caller_ : follower->fiber);

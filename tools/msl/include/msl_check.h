@@ -13,8 +13,6 @@
 
 #define MSL_FUNCTION inline
 #define MSL_MEMBER
-// A member function serves objects in every address space but constant: those have their own.
-#define MSL_FOR_CONSTANT_OBJECTS(...) __VA_ARGS__
 
 // Names that clang has already for OpenCL.
 #define atomic_int metal_atomic_int_

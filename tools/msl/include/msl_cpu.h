@@ -19,7 +19,6 @@ namespace msl = gander::msl;
 
 #define MSL_FUNCTION inline __attribute__((always_inline))
 #define MSL_MEMBER __attribute__((always_inline))
-#define MSL_FOR_CONSTANT_OBJECTS(...)
 
 using uchar = unsigned char;
 using ushort = unsigned short;

@@ -12,7 +12,6 @@
 
 #define MSL_FUNCTION static inline __attribute__((always_inline))
 #define MSL_MEMBER __attribute__((always_inline))
-#define MSL_FOR_CONSTANT_OBJECTS(...)
 
 using uchar = unsigned char;
 using ushort = unsigned short;

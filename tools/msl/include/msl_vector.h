@@ -70,27 +70,48 @@ struct swizzle_ {
     ((v[I] = other.v[k++]), ...);
   }
   MSL_MEMBER void operator=(const swizzle_& other) { *this = V(other); }
-  MSL_FOR_CONSTANT_OBJECTS(
-      constexpr operator V() const __constant { return V(v[I]...); } void operator=(
-          const __constant swizzle_& other) { *this = V(other); })
-  MSL_MEMBER void operator+=(V other) { *this = V(*this) + other; }
-  MSL_MEMBER void operator-=(V other) { *this = V(*this) - other; }
-  MSL_MEMBER void operator*=(V other) { *this = V(*this) * other; }
-  MSL_MEMBER void operator/=(V other) { *this = V(*this) / other; }
-  MSL_MEMBER constexpr T operator[](int i) const { return V(*this).v[i]; }
+#if MSL_CHECK
+  constexpr operator V() const __constant {
+    return V(v[I]...);
+  }
+  void operator=(const __constant swizzle_& other) {
+    *this = V(other);
+  }
+#endif
+  MSL_MEMBER void operator+=(V other) {
+    *this = V(*this) + other;
+  }
+  MSL_MEMBER void operator-=(V other) {
+    *this = V(*this) - other;
+  }
+  MSL_MEMBER void operator*=(V other) {
+    *this = V(*this) * other;
+  }
+  MSL_MEMBER void operator/=(V other) {
+    *this = V(*this) / other;
+  }
+  MSL_MEMBER constexpr T operator[](int i) const {
+    return V(*this).v[i];
+  }
 };
 
-#define MSL_S2_(N, a, i, b, j) swizzle_<vec<T, 2>, N, i, j> a##b;
-#define MSL_S3_(N, a, i, b, j, c, k) swizzle_<vec<T, 3>, N, i, j, k> a##b##c;
-#define MSL_S4_(N, a, i, b, j, c, k, d, l) swizzle_<vec<T, 4>, N, i, j, k, l> a##b##c##d;
 // All pairs; of the longer ones those that kernels use.
-#define MSL_PAIRS_(N, a, i) MSL_S2_(N, a, i, x, 0) MSL_S2_(N, a, i, y, 1)
-#define MSL_PAIRS3_(N, a, i) MSL_PAIRS_(N, a, i) MSL_S2_(N, a, i, z, 2)
-#define MSL_PAIRS4_(N, a, i) MSL_PAIRS3_(N, a, i) MSL_S2_(N, a, i, w, 3)
-#define MSL_TRIPLES_(N)        \
-  MSL_S3_(N, x, 0, x, 0, x, 0) \
-  MSL_S3_(N, x, 0, y, 1, z, 2) \
-  MSL_S3_(N, z, 2, y, 1, x, 0) MSL_S3_(N, y, 1, z, 2, x, 0) MSL_S3_(N, z, 2, x, 0, y, 1)
+#define MSL_SWIZZLE_(N, name, size, ...) swizzle_<vec<T, size>, N, __VA_ARGS__> name
+#define MSL_PAIRS2_(N, a, i)      \
+  MSL_SWIZZLE_(N, a##x, 2, i, 0); \
+  MSL_SWIZZLE_(N, a##y, 2, i, 1)
+#define MSL_PAIRS3_(N, a, i) \
+  MSL_PAIRS2_(N, a, i);      \
+  MSL_SWIZZLE_(N, a##z, 2, i, 2)
+#define MSL_PAIRS4_(N, a, i) \
+  MSL_PAIRS3_(N, a, i);      \
+  MSL_SWIZZLE_(N, a##w, 2, i, 3)
+#define MSL_TRIPLES_(N)             \
+  MSL_SWIZZLE_(N, xxx, 3, 0, 0, 0); \
+  MSL_SWIZZLE_(N, xyz, 3, 0, 1, 2); \
+  MSL_SWIZZLE_(N, zyx, 3, 2, 1, 0); \
+  MSL_SWIZZLE_(N, yzx, 3, 1, 2, 0); \
+  MSL_SWIZZLE_(N, zxy, 3, 2, 0, 1)
 
 template <class T, int N>
 struct storage_;
@@ -101,7 +122,8 @@ struct storage_<T, 2> {
     struct {
       T x, y;
     };
-    MSL_PAIRS_(2, x, 0) MSL_PAIRS_(2, y, 1)
+    MSL_PAIRS2_(2, x, 0);
+    MSL_PAIRS2_(2, y, 1);
   };
 };
 template <class T>
@@ -111,7 +133,10 @@ struct storage_<T, 3> {
     struct {
       T x, y, z;
     };
-    MSL_PAIRS3_(3, x, 0) MSL_PAIRS3_(3, y, 1) MSL_PAIRS3_(3, z, 2) MSL_TRIPLES_(3)
+    MSL_PAIRS3_(3, x, 0);
+    MSL_PAIRS3_(3, y, 1);
+    MSL_PAIRS3_(3, z, 2);
+    MSL_TRIPLES_(3);
   };
 };
 template <class T>
@@ -121,18 +146,22 @@ struct storage_<T, 4> {
     struct {
       T x, y, z, w;
     };
-    MSL_PAIRS4_(4, x, 0)
-    MSL_PAIRS4_(4, y, 1)
-    MSL_PAIRS4_(4, z, 2) MSL_PAIRS4_(4, w, 3) MSL_TRIPLES_(4) MSL_S3_(4, y, 1, z, 2, w, 3)
-        MSL_S4_(4, x, 0, x, 0, x, 0, x, 0) MSL_S4_(4, w, 3, z, 2, y, 1, x, 0)
-            MSL_S4_(4, y, 1, z, 2, w, 3, x, 0) MSL_S4_(4, z, 2, w, 3, x, 0, y, 1)
-                MSL_S4_(4, y, 1, x, 0, w, 3, z, 2) MSL_S4_(4, w, 3, x, 0, y, 1, z, 2)
+    MSL_PAIRS4_(4, x, 0);
+    MSL_PAIRS4_(4, y, 1);
+    MSL_PAIRS4_(4, z, 2);
+    MSL_PAIRS4_(4, w, 3);
+    MSL_TRIPLES_(4);
+    MSL_SWIZZLE_(4, yzw, 3, 1, 2, 3);
+    MSL_SWIZZLE_(4, xxxx, 4, 0, 0, 0, 0);
+    MSL_SWIZZLE_(4, wzyx, 4, 3, 2, 1, 0);
+    MSL_SWIZZLE_(4, yzwx, 4, 1, 2, 3, 0);
+    MSL_SWIZZLE_(4, zwxy, 4, 2, 3, 0, 1);
+    MSL_SWIZZLE_(4, yxwz, 4, 1, 0, 3, 2);
+    MSL_SWIZZLE_(4, wxyz, 4, 3, 0, 1, 2);
   };
 };
-#undef MSL_S2_
-#undef MSL_S3_
-#undef MSL_S4_
-#undef MSL_PAIRS_
+#undef MSL_SWIZZLE_
+#undef MSL_PAIRS2_
 #undef MSL_PAIRS3_
 #undef MSL_PAIRS4_
 #undef MSL_TRIPLES_
@@ -177,24 +206,40 @@ struct alignas(sizeof(T) * (N == 3 ? 4 : N)) vec : storage_<T, N> {
     put_(i, b);
     (put_(i, c), ...);
   }
-  MSL_FOR_CONSTANT_OBJECTS(
-      constexpr vec(const __constant vec& other)
-      : storage_<T, N>{} { copy_(other.v); } vec&
-      operator=(const __constant vec& other) { return *this = vec(other); } vec&
-      operator=(T s) { return *this = vec(s); } template <class U>
-      constexpr explicit vec(const __constant vec<U, N>& other)
-      : storage_<T, N>{} { copy_(other.v); } template <class U>
-      constexpr explicit vec(const __constant packed_<U, N>& other)
-      : storage_<T, N>{} { copy_(other.v); } template <class U, int M, int... I>
-      constexpr explicit vec(const __constant swizzle_<vec<U, N>, M, I...>& other)
-      : storage_<T, N>{} {
-        const vec<U, N> from = other;
-        copy_(from.v);
-      } constexpr T
-      operator[](int i) const __constant { return v[i]; })
+#if MSL_CHECK
+  constexpr vec(const __constant vec& other) : storage_<T, N>{} {
+    copy_(other.v);
+  }
+  vec& operator=(const __constant vec& other) {
+    return *this = vec(other);
+  }
+  vec& operator=(T s) {
+    return *this = vec(s);
+  }
+  template <class U>
+  constexpr explicit vec(const __constant vec<U, N>& other) : storage_<T, N>{} {
+    copy_(other.v);
+  }
+  template <class U>
+  constexpr explicit vec(const __constant packed_<U, N>& other) : storage_<T, N>{} {
+    copy_(other.v);
+  }
+  template <class U, int M, int... I>
+  constexpr explicit vec(const __constant swizzle_<vec<U, N>, M, I...>& other) : storage_<T, N>{} {
+    const vec<U, N> from = other;
+    copy_(from.v);
+  }
+  constexpr T operator[](int i) const __constant {
+    return v[i];
+  }
+#endif
 
-  MSL_MEMBER T& operator[](int i) { return v[i]; }
-  MSL_MEMBER constexpr T operator[](int i) const { return v[i]; }
+  MSL_MEMBER T& operator[](int i) {
+    return v[i];
+  }
+  MSL_MEMBER constexpr T operator[](int i) const {
+    return v[i];
+  }
 
 #define MSL_VECTOR_OPERATOR(op, condition)                    \
   friend MSL_MEMBER constexpr vec operator op(vec a, vec b) { \
@@ -281,19 +326,24 @@ struct packed_ {
   }
   MSL_MEMBER T& operator[](int i) { return v[i]; }
   MSL_MEMBER constexpr T operator[](int i) const { return v[i]; }
-  MSL_FOR_CONSTANT_OBJECTS(
-      packed_(const packed_&) = default; packed_ & operator=(const packed_&) = default;
-      constexpr packed_(const __constant packed_& other)
-      : v{} {
-        for (int i = 0; i < N; ++i) v[i] = other.v[i];
-      } packed_ &
-            operator=(const __constant packed_& other) { return *this = packed_(other); } constexpr
-            operator vec<T, N>() const __constant {
-              vec<T, N> r(T(0));
-              for (int i = 0; i < N; ++i) r.v[i] = v[i];
-              return r;
-            } constexpr T
-            operator[](int i) const __constant { return v[i]; })
+#if MSL_CHECK
+  packed_(const packed_&) = default;
+  packed_& operator=(const packed_&) = default;
+  constexpr packed_(const __constant packed_& other) : v{} {
+    for (int i = 0; i < N; ++i) v[i] = other.v[i];
+  }
+  packed_& operator=(const __constant packed_& other) {
+    return *this = packed_(other);
+  }
+  constexpr operator vec<T, N>() const __constant {
+    vec<T, N> r(T(0));
+    for (int i = 0; i < N; ++i) r.v[i] = v[i];
+    return r;
+  }
+  constexpr T operator[](int i) const __constant {
+    return v[i];
+  }
+#endif
 };
 
 }  // namespace metal
