@@ -7,7 +7,8 @@ option(GANDER_CUDA_KERNELS "Compile the kernels for NVIDIA GPUs (needs clang 19 
 function(gander_cuda_kernels target)
   find_program(GANDER_CUDA_CLANG NAMES clang++-22 clang++-21 clang++-20 clang++-19 clang++ REQUIRED
                DOC "The compiler of the kernels for NVIDIA GPUs")
-  file(GLOB_RECURSE kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*.metal)
+  file(GLOB_RECURSE kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*.metal
+       ${PROJECT_SOURCE_DIR}/kernels/*.msl)
   file(GLOB_RECURSE headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*.h ${GANDER_MSL_DIR}/include/*
                                               ${GANDER_MSL_DIR}/*.py)
   set(folder ${PROJECT_BINARY_DIR}/cuda_kernels)

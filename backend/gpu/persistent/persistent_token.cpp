@@ -1,9 +1,10 @@
 #include "backend/gpu/persistent/persistent_token.h"
 
-#include <algorithm>
+#include <cstring>
 
 #include "backend/gpu/buffer_pool.h"
 #include "backend/gpu/recorder.h"
+#include "kernels/function_constants.h"
 
 namespace gander::gpu {
 namespace {

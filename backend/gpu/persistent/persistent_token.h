@@ -19,9 +19,6 @@ class PersistentToken {
   /// Allocates everything; `weights` and `device` outlive this.
   PersistentToken(const Weights& weights, Device& device);
 
-  /// Bytes of what was allocated, for a MemoryPlan.
-  std::uint64_t weight_bytes() const { return placed_.bytes; }
-
   /// Fills the weights; nothing may be running.
   void upload(const Progress& progress);
 
@@ -31,6 +28,7 @@ class PersistentToken {
   /// Only emb, ln0 and what a token leaves are there: x, logits, maxima and the state.
   const ModelMemory& memory() const { return memory_; }
   const TokenPlan& plan() const { return plan_; }
+  const TokenWeights& weights() const { return placed_; }
 
   /// Nanoseconds of each stage of the last token that was recorded with `traced`; 0 elsewhere.
   void set_traced(bool traced) { plan_.parameters.traced = traced ? 1 : 0; }
