@@ -11,7 +11,7 @@
 // Blocks are those of the file, but rearranged where a block of the file is no multiple of 16 bytes:
 // backend/gpu/cuda/row_blocks.h.
 
-// Four products of bytes, four times, for the two bytes of the vector's integers: q is 16 weights.
+// The sum over 16 weights, in the bytes of q, times the vector's integers.
 static inline int products_of_16(uint4 q, threadgroup const char* high, threadgroup const char* low) {
   const int4 h = *(threadgroup const int4*)high;
   const int4 l = *(threadgroup const int4*)low;
@@ -25,6 +25,21 @@ static inline int products_of_16(uint4 q, threadgroup const char* high, threadgr
   sum_low = dot4(int(q.w), l.w, sum_low);
   return sum * 256 + sum_low;
 }
+// For bytes up to 240: high nibbles that stayed where they were.
+static inline int unsigned_products_of_16(uint4 q, threadgroup const char* high,
+                                          threadgroup const char* low) {
+  const int4 h = *(threadgroup const int4*)high;
+  const int4 l = *(threadgroup const int4*)low;
+  int sum = dot4_unsigned(q.x, h.x, 0);
+  int sum_low = dot4_unsigned(q.x, l.x, 0);
+  sum = dot4_unsigned(q.y, h.y, sum);
+  sum_low = dot4_unsigned(q.y, l.y, sum_low);
+  sum = dot4_unsigned(q.z, h.z, sum);
+  sum_low = dot4_unsigned(q.z, l.z, sum_low);
+  sum = dot4_unsigned(q.w, h.w, sum);
+  sum_low = dot4_unsigned(q.w, l.w, sum_low);
+  return sum * 256 + sum_low;
+}
 
 // A lane's 32 columns of a block in nibbles: the low ones are 16 columns, the high ones the 16 that
 // come 32 later. products times the vector's scales, and the vector's sums.
@@ -32,15 +47,29 @@ struct Halves {
   float2 products, sums;
 };
 
-static inline Halves multiply_halves(uint4 low, uint4 high, uint part, SharedVector x, uint number) {
-  const uint at = 256u * number + 16u * part;
+static inline Halves multiply_halves(int low, int high, float high_unit, uint part, SharedVector x,
+                                     uint number) {
   const float2 scales = *(threadgroup const float2*)(x.scales + 8u * number + (part >> 1u) * 2u);
   Halves halves;
-  halves.products = float2(scales.x * float(products_of_16(low, x.high + at, x.low + at)),
-                           scales.y * float(products_of_16(high, x.high + at + 128u,
-                                                           x.low + at + 128u)));
+  halves.products = float2(scales.x * float(low), scales.y * high_unit * float(high));
   halves.sums = *(threadgroup const float2*)(x.sums + 16u * number + 2u * part);
   return halves;
+}
+
+// Nibbles. High ones count 16 times.
+static inline Halves multiply_nibbles(uint4 q, uint part, SharedVector x, uint number) {
+  const uint at = 256u * number + 16u * part;
+  return multiply_halves(
+      products_of_16(q & 0x0f0f0f0fu, x.high + at, x.low + at),
+      unsigned_products_of_16(q & 0xf0f0f0f0u, x.high + at + 128u, x.low + at + 128u), 0.0625f,
+      part, x, number);
+}
+
+static inline Halves multiply_bytes(uint4 low, uint4 high, uint part, SharedVector x, uint number) {
+  const uint at = 256u * number + 16u * part;
+  return multiply_halves(products_of_16(low, x.high + at, x.low + at),
+                         products_of_16(high, x.high + at + 128u, x.low + at + 128u), 1.0f, part, x,
+                         number);
 }
 
 // d scale q - dmin minimum for both halves of a lane: `header` is d, dmin and the 6-bit scales and
@@ -65,8 +94,7 @@ struct BlockQ4_K {
   static float multiply(threadgroup const uchar* block, uint part, SharedVector x, uint number) {
     const uint4 header = *(threadgroup const uint4*)block;
     const uint4 q = *(threadgroup const uint4*)(block + 16u + 16u * part);
-    return scale_halves(header, part,
-                        multiply_halves(q & 0x0f0f0f0fu, q >> 4u & 0x0f0f0f0fu, part, x, number));
+    return scale_halves(header, part, multiply_nibbles(q, part, x, number));
   }
 };
 
@@ -80,7 +108,7 @@ struct BlockQ5_K {
     const uint4 q = *(threadgroup const uint4*)(block + 48u + 16u * part);
     const uint4 low = (q & 0x0f0f0f0fu) | (fifth & 0x01010101u) << 4u;
     const uint4 high = (q >> 4u & 0x0f0f0f0fu) | (fifth >> 1u & 0x01010101u) << 4u;
-    return scale_halves(header, part, multiply_halves(low, high, part, x, number));
+    return scale_halves(header, part, multiply_bytes(low, high, part, x, number));
   }
 };
 
@@ -97,7 +125,7 @@ struct BlockQ6_K {
     const uint4 shift = uint4(0u, 2u, 4u, 6u);
     const uint4 low = (q & 0x0f0f0f0fu) | (uint4(upper.x) >> shift & 0x03030303u) << 4u;
     const uint4 high = (q >> 4u & 0x0f0f0f0fu) | (uint4(upper.y) >> shift & 0x03030303u) << 4u;
-    const Halves halves = multiply_halves(low, high, part, x, number);
+    const Halves halves = multiply_bytes(low, high, part, x, number);
     const float2 values = halves.products - 32.0f * halves.sums;
     return d * (float(char(scales & 255u)) * values.x + float(char(scales >> 8u)) * values.y);
   }
@@ -110,8 +138,7 @@ struct BlockQ4_0 {
   static float multiply(threadgroup const uchar* block, uint part, SharedVector x, uint number) {
     const float2 d = halves_of(*(threadgroup const uint*)(block + (part >> 1u) * 4u));
     const uint4 q = *(threadgroup const uint4*)(block + 16u + 16u * part);
-    const Halves halves =
-        multiply_halves(q & 0x0f0f0f0fu, q >> 4u & 0x0f0f0f0fu, part, x, number);
+    const Halves halves = multiply_nibbles(q, part, x, number);
     const float2 values = d * (halves.products - 8.0f * halves.sums);
     return values.x + values.y;
   }

@@ -18,11 +18,13 @@ struct Ring {
   device const uchar* weights;
   threadgroup const Segment* segments;  // of the block
   threadgroup uchar* slots;             // of the warp
+  threadgroup ulong* done;              // of each slot: begin_piece
   uint slot_bytes;
   uint warp, lane;
   uint count;                 // of segments
   uint segment, item, begin;  // the next piece to copy; `begin` is in bytes of the item
   uint slot;                  // the oldest piece; as many slots as kRingAhead + 1
+  uint turn;                  // times that all slots have been used
 };
 
 // From an item on, or a later one: the next that is this warp's.
@@ -33,30 +35,29 @@ static inline void settle(thread Ring& ring) {
   }
 }
 
-// Begins to copy the next piece to a slot. At the end of the token there is none: an empty group of
-// copies keeps the count.
+// Begins to copy the next piece to a slot, if there is one.
 static inline void fetch(thread Ring& ring, uint slot) {
+  device const uchar* from = ring.weights;
+  uint bytes = 0u;
   if (ring.segment < ring.count) {
     threadgroup const Segment* segment = ring.segments + ring.segment;
-    const uint bytes = min(segment->piece_bytes, segment->item_bytes - ring.begin);
-    device const uchar* from = ring.weights + 16ul * segment->offset +
-                               ulong(ring.item) * segment->item_bytes + ring.begin;
-    threadgroup uchar* to = ring.slots + slot * ring.slot_bytes;
-    for (uint i = 16u * ring.lane; i < bytes; i += 512u) copy_async(to + i, from + i);
-    ring.begin += bytes;
-    if (ring.begin == segment->item_bytes) {
-      ring.begin = 0u;
-      ring.item += GANDER_TOKEN_WARPS;
-      settle(ring);
-    }
+    from += 16ul * segment->offset + ulong(ring.item) * segment->item_bytes + ring.begin;
+    bytes = min(segment->piece_bytes, segment->item_bytes - ring.begin);
   }
-  commit_copies();
+  begin_piece(ring.slots + slot * ring.slot_bytes, from, bytes, ring.done + slot, ring.lane);
+  ring.begin += bytes;
+  if (bytes != 0u && ring.begin == ring.segments[ring.segment].item_bytes) {
+    ring.begin = 0u;
+    ring.item += GANDER_TOKEN_WARPS;
+    settle(ring);
+  }
 }
 
 static inline void start(thread Ring& ring) {
   ring.segment = 0u;
   ring.begin = 0u;
   ring.slot = 0u;
+  ring.turn = 0u;
   ring.item = ring.count > 0u ? first_item(ring.segments, ring.warp) : 0u;
   settle(ring);
   for (uint slot = 0u; slot <= kRingAhead; ++slot) fetch(ring, slot);
@@ -64,8 +65,7 @@ static inline void start(thread Ring& ring) {
 
 // The oldest piece, when it is there.
 static inline threadgroup const uchar* take(thread Ring& ring) {
-  wait_for_copies_but<GANDER_RING_AHEAD>(kRingAhead);
-  simdgroup_barrier(mem_flags::mem_threadgroup);
+  wait_for_piece<GANDER_RING_AHEAD>(ring.done + ring.slot, ring.turn, kRingAhead);
   return ring.slots + ring.slot * ring.slot_bytes;
 }
 
@@ -73,5 +73,6 @@ static inline threadgroup const uchar* take(thread Ring& ring) {
 static inline void release(thread Ring& ring) {
   simdgroup_barrier(mem_flags::mem_threadgroup);
   fetch(ring, ring.slot);
+  ring.turn += ring.slot == kRingAhead ? 1u : 0u;
   ring.slot = ring.slot == kRingAhead ? 0u : ring.slot + 1u;
 }

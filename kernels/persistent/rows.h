@@ -63,43 +63,64 @@ static inline void store_product(Results results, uint role, uint row, float sum
   }
 }
 
-// The warp's items of the segment.
-template <typename Block>
-static inline void multiply_rows(thread Ring& ring, threadgroup const Segment* segment,
-                                 SharedVector x, Results results, thread uint2& largest) {
-  const uint lanes = 32u >> segment->row_shift;  // of a row
-  const uint part = ring.lane & (lanes - 1u);
-  const uint row_in_item = ring.lane >> (5u - segment->row_shift);
+// The warp's items of the segment, a row for each `Lanes` of its lanes.
+template <typename Block, uint Lanes>
+static inline void multiply_items(thread Ring& ring, threadgroup const Segment* segment,
+                                  SharedVector x, Results results, thread uint2& largest) {
+  constexpr uint kStep = Lanes / uint(Block::kLanes);  // blocks that the lanes take at a time
+  const uint lane = ring.lane % Lanes;
+  const uint part = lane % uint(Block::kLanes);
+  const uint first = lane / uint(Block::kLanes);
+  const uint row_in_item = ring.lane / Lanes;
   const uint row_blocks = segment->row_blocks;
   const uint piece_blocks = segment->piece_blocks;
   const uint role = segment->role;
-  const uint first = part / uint(Block::kLanes);
-  const uint step = lanes / uint(Block::kLanes);
   for (uint item = first_item(segment, ring.warp); item < segment->items;
        item += GANDER_TOKEN_WARPS) {
-    const uint row = segment->first_row + (item << segment->row_shift) + row_in_item;
-    const bool stores = part == 0u;
+    const uint row = segment->first_row + item * (32u / Lanes) + row_in_item;
+    const bool stores = lane == 0u;
     float before = 0.0f;
     if (role == GANDER_ROLE_OUTPUT && stores) {
       before = results.x[row];
       if (results.adds) before += added_to(results.added, row);
     }
     float sum = 0.0f;
+    float other = 0.0f;
     for (uint begin = 0u; begin < row_blocks; begin += piece_blocks) {
       const uint count = min(piece_blocks, row_blocks - begin);
       threadgroup const uchar* blocks =
           take(ring) + row_in_item * row_blocks * uint(Block::kBytes);
-#pragma unroll 2
-      for (uint block = first; block < count; block += step) {
-        sum += Block::multiply(blocks + block * uint(Block::kBytes), part % uint(Block::kLanes), x,
-                               begin + block);
+      uint block = first;
+      for (; block + kStep < count; block += 2u * kStep) {
+        sum += Block::multiply(blocks + block * uint(Block::kBytes), part, x, begin + block);
+        other += Block::multiply(blocks + (block + kStep) * uint(Block::kBytes), part, x,
+                                 begin + block + kStep);
+      }
+      if (block < count) {
+        sum += Block::multiply(blocks + block * uint(Block::kBytes), part, x, begin + block);
       }
       release(ring);
     }
-    for (uint distance = lanes / 2u; distance > 0u; distance /= 2u) {
+    sum += other;
+#pragma unroll
+    for (uint distance = Lanes / 2u; distance > 0u; distance /= 2u) {
       sum += simd_shuffle_xor(sum, ushort(distance));
     }
     if (stores) store_product(results, role, row, sum, before, largest);
+  }
+}
+
+template <typename Block>
+static inline void multiply_rows(thread Ring& ring, threadgroup const Segment* segment,
+                                 SharedVector x, Results results, thread uint2& largest) {
+  if (segment->row_shift == 0u) {
+    multiply_items<Block, 32u>(ring, segment, x, results, largest);
+  } else if constexpr (uint(Block::kLanes) <= 16u) {
+    if (segment->row_shift == 1u) {
+      multiply_items<Block, 16u>(ring, segment, x, results, largest);
+    } else if constexpr (uint(Block::kLanes) <= 8u) {
+      multiply_items<Block, 8u>(ring, segment, x, results, largest);
+    }
   }
 }
 

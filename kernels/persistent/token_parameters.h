@@ -6,6 +6,7 @@
 #define GANDER_TOKEN_THREADS 512
 #define GANDER_TOKEN_WARPS 16
 #define GANDER_TOKEN_MAX_WIDTH 4096  // two quads of channels a thread
+#define GANDER_TOKEN_MAX_SLOTS 8     // of a warp's ring
 #define GANDER_VALUE_TILE 256        // channels of a tile of stage E
 
 // Which matrix a run of rows is of: its input and what becomes of the products.
@@ -34,11 +35,12 @@ struct Segment {
   uint first_warp;   // the warp that takes the first item
   uint type;         // GANDER_F32, ...
   uint role;
-  uint stage;        // 3 layer + 0 (time mix in), 1 (time mix out), 2 (ffn key); 3 layers: the head
+  uint stage;        // 5 layer + 0 (time mix in), 2 (time mix out), 3 (ffn key); 5 layers: the head
 };
 
 // A layer's weights that are not rows of segments: offsets of vectors as in kernels/README.md, and
-// of matrices that are read where they are needed.
+// of matrices that are read where they are needed. The last one is the head's: only ln1 counts, which
+// is ln_out.
 struct LayerPlan {
   uint ln1, mix, vectors, ln2, ffn_mix;
   uint w2, a2, v2, g2;
@@ -49,7 +51,6 @@ struct LayerPlan {
 
 struct TokenParameters {
   uint layers;
-  uint ln_out;        // offset
   uint slot_bytes;    // of a piece in the ring, a multiple of 16
   uint vector_bytes;  // of thread-group memory between the ring and the segments
   uint value_slices;  // of the hidden units, in stage E

@@ -182,6 +182,8 @@ class CudaDevice final : public Device {
       fail("CUDA: {} has capability {}.{}: gander needs 8.0 (Ampere) or later", info_.name,
            attribute(kMajorCapability), attribute(kMinorCapability));
     }
+    capability_ = static_cast<std::uint32_t>(10 * attribute(kMajorCapability) +
+                                             attribute(kMinorCapability));
     std::size_t bytes = 0;
     check(driver_.DeviceTotalMem(&bytes, handle_), "cuDeviceTotalMem", kReopen);
     info_.max_group_memory = static_cast<std::uint32_t>(attribute(kMaxGroupMemory));
@@ -202,7 +204,7 @@ class CudaDevice final : public Device {
   }
 
   Pipeline compile(std::string_view function, std::span<const FunctionConstant> constants) {
-    const KernelText text = specialise(modules_, function, constants);
+    const KernelText text = specialise(modules_, function, constants, capability_);
     Pipeline pipeline{std::string(function), {constants.begin(), constants.end()}};
     pipeline.argument_bytes = text.argument_bytes;
 
@@ -311,6 +313,7 @@ class CudaDevice final : public Device {
   Context context_ = nullptr;
   Stream stream_ = nullptr;
   DeviceInfo info_;
+  std::uint32_t capability_ = 0;  ///< 90 for 9.0
   std::vector<Buffer> buffers_;
   std::vector<Pipeline> pipelines_;
   std::deque<Pending> pending_;       ///< oldest first

@@ -54,6 +54,14 @@ std::uint32_t number_at(std::string_view text, std::size_t begin, std::size_t& e
   return number;
 }
 
+/// N of the module's line ".target sm_N"; 0 without one.
+std::uint32_t target_of(std::string_view module) {
+  constexpr std::string_view kTarget = ".target sm_";
+  const std::size_t place = module.find(kTarget);
+  std::size_t end = 0;
+  return place == std::string_view::npos ? 0 : number_at(module, place + kTarget.size(), end);
+}
+
 std::uint32_t constant_bits(std::uint32_t index, std::string_view kernel,
                             std::span<const FunctionConstant> constants) {
   for (const FunctionConstant& constant : constants) {
@@ -105,26 +113,31 @@ std::string substitute(std::string_view text, std::string_view kernel, std::stri
 }  // namespace
 
 KernelText specialise(std::span<const std::string_view> modules, std::string_view name,
-                      std::span<const FunctionConstant> constants) {
+                      std::span<const FunctionConstant> constants, std::uint32_t capability) {
+  std::string_view newest;
   for (const std::string_view module : modules) {
-    if (!has_kernel(module, name)) continue;
-    const std::string parameter = fmt::format("{}_param_0", name);
-    KernelText text;
-    text.ptx = substitute(keep_kernel(module, name), name, parameter, constants);
-    declare_threads(text.ptx, constants);
-    // .param .align 8 .b8 NAME_param_0[BYTES]
-    const std::string array = parameter + "[";
-    const std::size_t place = text.ptx.find(array);
-    std::size_t end = 0;
-    if (place != std::string::npos) {
-      text.argument_bytes = number_at(text.ptx, place + array.size(), end);
+    const std::uint32_t target = target_of(module);
+    if (target > capability || !has_kernel(module, name)) continue;
+    if (newest.empty() || target > target_of(newest)) newest = module;
+  }
+  if (newest.empty()) {
+    if (modules.empty()) {
+      fail("CUDA: built without kernels: configure with -DGANDER_CUDA_KERNELS=ON (needs clang 19)");
     }
-    return text;
+    fail("CUDA: there is no kernel named {}: see kernels/README.md", name);
   }
-  if (modules.empty()) {
-    fail("CUDA: built without kernels: configure with -DGANDER_CUDA_KERNELS=ON (needs clang 19)");
+  const std::string parameter = fmt::format("{}_param_0", name);
+  KernelText text;
+  text.ptx = substitute(keep_kernel(newest, name), name, parameter, constants);
+  declare_threads(text.ptx, constants);
+  // .param .align 8 .b8 NAME_param_0[BYTES]
+  const std::string array = parameter + "[";
+  const std::size_t place = text.ptx.find(array);
+  std::size_t end = 0;
+  if (place != std::string::npos) {
+    text.argument_bytes = number_at(text.ptx, place + array.size(), end);
   }
-  fail("CUDA: there is no kernel named {}: see kernels/README.md", name);
+  return text;
 }
 
 }  // namespace gander::gpu::cuda

@@ -12,7 +12,7 @@ namespace {
 // Longer pieces cost the ring slots, shorter ones instructions.
 constexpr std::uint32_t kMostPieceBytes = 3072;
 constexpr std::uint32_t kWantedSlots = 4;
-constexpr std::uint32_t kMostSlots = 8;
+constexpr std::uint32_t kMostSlots = GANDER_TOKEN_MAX_SLOTS;
 
 std::uint32_t offset_of(const Placed& placed) {
   return static_cast<std::uint32_t>(placed.offset / 16);
@@ -58,8 +58,8 @@ Stream make_stream(const Placed& placed, std::uint32_t role, std::uint32_t stage
 // The matrices that layers stream, stage by stage, and the head.
 std::vector<std::vector<Stream>> make_streams(const TokenWeights& weights, std::uint32_t most) {
   std::vector<std::vector<Stream>> stages;
+  std::uint32_t stage = 0;
   const auto add = [&](const Placed& placed, std::uint32_t role) {
-    const auto stage = static_cast<std::uint32_t>(stages.size()) - 1;
     if (placed.matrix.rows > 0) stages.back().push_back(make_stream(placed, role, stage, most));
   };
   for (const PlacedLayer& layer : weights.layers) {
@@ -72,9 +72,12 @@ std::vector<std::vector<Stream>> make_streams(const TokenWeights& weights, std::
     add(layer.v1, GANDER_ROLE_V1);
     add(layer.g1, GANDER_ROLE_G1);
     stages.emplace_back();
+    stage += 2;  // past the heads
     add(layer.output, GANDER_ROLE_OUTPUT);
     stages.emplace_back();
+    ++stage;
     add(layer.ffn_key, GANDER_ROLE_FFN_KEY);
+    stage += 2;  // past ffn value
   }
   stages.emplace_back();
   add(weights.head, GANDER_ROLE_HEAD);
@@ -87,9 +90,54 @@ struct Share {
   std::uint32_t items = 0;
 };
 
-// Cuts a stage into runs of items that are as even in bytes as whole items can be. The items of a
-// stage count on, so that a block with few in each stage still keeps all its warps busy.
-void deal_out(std::span<const Stream> stage, std::span<Share> shares) {
+// Gives items `begin` to `end` - 1 of the stream to the block. The items of a block count on, so
+// that a block with few in each stage still keeps all its warps busy.
+void give(const Stream& stream, std::uint32_t begin, std::uint32_t end, Share& share) {
+  if (begin >= end) return;
+  Segment segment = stream.segment;
+  segment.offset = static_cast<std::uint32_t>(
+      (stream.placed->offset + std::uint64_t{begin} * segment.item_bytes) / 16);
+  segment.items = end - begin;
+  segment.first_row = begin << segment.row_shift;
+  segment.first_warp = share.items % GANDER_TOKEN_WARPS;
+  share.items += segment.items;
+  share.segments.push_back(segment);
+}
+
+// Blocks for each of the streams, at least one: the next one always goes where a block has most.
+std::vector<std::uint32_t> blocks_for(std::span<const Stream> stage, std::uint32_t blocks) {
+  std::vector<std::uint32_t> counts(stage.size(), 1);
+  for (auto left = blocks - static_cast<std::uint32_t>(stage.size()); left > 0; --left) {
+    std::size_t most = 0;
+    const auto share = [&](std::size_t i) {
+      return static_cast<double>(stage[i].bytes()) / counts[i];
+    };
+    for (std::size_t i = 1; i < stage.size(); ++i) {
+      if (share(i) > share(most)) most = i;
+    }
+    ++counts[most];
+  }
+  return counts;
+}
+
+// Each block has rows of one matrix: it prepares one vector.
+void deal_out_matrices(std::span<const Stream> stage, std::span<Share> shares) {
+  const std::vector<std::uint32_t> counts =
+      blocks_for(stage, static_cast<std::uint32_t>(shares.size()));
+  std::size_t first = 0;
+  for (std::size_t i = 0; i < stage.size(); ++i) {
+    const std::uint64_t items = stage[i].segment.items;
+    for (std::uint32_t k = 0; k < counts[i]; ++k) {
+      give(stage[i], static_cast<std::uint32_t>(items * k / counts[i]),
+           static_cast<std::uint32_t>(items * (k + 1) / counts[i]), shares[first + k]);
+    }
+    first += counts[i];
+  }
+}
+
+// Where there are too few blocks for that: runs of items across matrices, as even in bytes as whole
+// items can be.
+void deal_out_bytes(std::span<const Stream> stage, std::span<Share> shares) {
   std::uint64_t all = 0;
   for (const Stream& stream : stage) all += stream.bytes();
   std::uint64_t before = 0;  // bytes of the streams before
@@ -102,19 +150,18 @@ void deal_out(std::span<const Stream> stage, std::span<Share> shares) {
       return static_cast<std::uint32_t>(std::min<std::uint64_t>(item, whole.items));
     };
     for (std::size_t block = 0; block < shares.size(); ++block) {
-      const std::uint32_t begin = item_at(block);
       const std::uint32_t end = block + 1 == shares.size() ? whole.items : item_at(block + 1);
-      if (begin == end) continue;
-      Segment segment = whole;
-      segment.offset = static_cast<std::uint32_t>(
-          (stream.placed->offset + std::uint64_t{begin} * whole.item_bytes) / 16);
-      segment.items = end - begin;
-      segment.first_row = begin << whole.row_shift;
-      segment.first_warp = shares[block].items % GANDER_TOKEN_WARPS;
-      shares[block].items += segment.items;
-      shares[block].segments.push_back(segment);
+      give(stream, item_at(block), end, shares[block]);
     }
     before += stream.bytes();
+  }
+}
+
+void deal_out(std::span<const Stream> stage, std::span<Share> shares) {
+  if (2 * stage.size() <= shares.size()) {
+    deal_out_matrices(stage, shares);
+  } else {
+    deal_out_bytes(stage, shares);
   }
 }
 
@@ -157,6 +204,7 @@ TokenPlan plan_token(const Config& config, const TokenWeights& weights, const De
   plan.parameters.vector_bytes = vector_bytes(config);
   // A block has at most three segments in each of a layer's stages, fewer on the average.
   const std::uint32_t fixed = plan.parameters.vector_bytes + 8 * GANDER_TOKEN_WARPS +
+                              8 * GANDER_TOKEN_WARPS * GANDER_TOKEN_MAX_SLOTS +
                               static_cast<std::uint32_t>(sizeof(LayerPlan));
   const std::uint32_t guess =
       fixed + 6 * config.layers * static_cast<std::uint32_t>(sizeof(Segment));
@@ -207,7 +255,9 @@ TokenPlan plan_token(const Config& config, const TokenWeights& weights, const De
     plan.weight_types |= 1U << plan.layers.back().type_value;
   }
   plan.parameters.layers = config.layers;
-  plan.parameters.ln_out = offset_of(weights.ln_out);
+  LayerPlan head = {};
+  head.ln1 = offset_of(weights.ln_out);
+  plan.layers.push_back(head);
   plan.parameters.value_slices =
       std::clamp(blocks / (config.width / GANDER_VALUE_TILE), 1U, config.ffn_width / 32);
   plan.parameters.has_head = 1;

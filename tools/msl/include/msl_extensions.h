@@ -16,23 +16,35 @@ inline void meet_blocks(uint*, uint, MSL_SITE_) {
 // The block comes to no more meetings of this launch.
 inline void leave_blocks(uint*, uint) {}
 
-// Begins to copy 16 bytes to thread-group memory. Copies begun since the last commit are a group.
-inline void copy_async(void* to, const void* from) {
-  msl::begin_copy(to, from);
-}
-inline void commit_copies() {
+// Copies of pieces of memory to thread-group memory, which run on while the SIMD group that began
+// them does other things. A piece has a place, and a `done` word in thread-group memory for it that
+// prepare_piece sets up once; a barrier comes between. Pieces are waited for in the order in which
+// they were begun.
+inline void prepare_piece(ulong*) {}
+// `bytes` is a multiple of 16; 0 where there is nothing left to copy. All lanes call it.
+inline void begin_piece(void* to, const void* from, uint bytes, ulong*, uint lane) {
+  for (uint i = 16 * lane; i < bytes; i += 512) {
+    msl::begin_copy((char*)to + i, (const char*)from + i);
+  }
   msl::commit_copies();
 }
-// Returns when the thread's copies are done, all but those of the last `groups`, which is function
-// constant `Index`.
+// Waits for the oldest piece. `ahead`, function constant `Index`, is how many were begun after it;
+// `turn` counts how often its place was used before.
 template <int Index>
-void wait_for_copies_but(uint groups) {
-  msl::wait_for_copies_but(groups);
+void wait_for_piece(ulong*, uint /*turn*/, uint ahead, MSL_SITE_) {
+  msl::wait_for_copies_but(ahead);
+  simdgroup_barrier(mem_flags::mem_threadgroup, site_);
 }
 
 // sum + the products of the four signed bytes of a and b.
 inline int dot4(int a, int b, int sum) {
   for (int i = 0; i < 4; ++i) sum += (signed char)(a >> 8 * i) * (signed char)(b >> 8 * i);
+  return sum;
+}
+
+// The same for unsigned bytes of a.
+inline int dot4_unsigned(uint a, int b, int sum) {
+  for (int i = 0; i < 4; ++i) sum += (unsigned char)(a >> 8 * i) * (signed char)(b >> 8 * i);
   return sum;
 }
 
@@ -79,23 +91,67 @@ MSL_FUNCTION void leave_blocks(uint* arrived, uint blocks) {
   }
 }
 
-MSL_FUNCTION void copy_async(void* to, const void* from) {
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(
-                   uint((ulong)(MSL_SHARED void*)to)),
-               "l"((const MSL_GLOBAL void*)from)
-               : "memory");
+MSL_FUNCTION uint shared_address(const void* pointer) {
+  return uint((ulong)(const MSL_SHARED void*)pointer);
 }
-MSL_FUNCTION void commit_copies() {
+
+#if MSL_BULK_COPIES  // sm_90: one thread tells the copy engine, and an mbarrier counts bytes
+
+MSL_FUNCTION void prepare_piece(ulong* done) {
+  asm volatile("mbarrier.init.shared.b64 [%0], 1;" ::"r"(shared_address(done)) : "memory");
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+MSL_FUNCTION void begin_piece(void* to, const void* from, uint bytes, ulong* done, uint lane) {
+  if (lane != 0 || bytes == 0) return;
+  asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(shared_address(done)),
+               "r"(bytes)
+               : "memory");
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(shared_address(to)),
+      "l"((const MSL_GLOBAL void*)from), "r"(bytes), "r"(shared_address(done))
+      : "memory");
+}
+template <int Index>
+MSL_FUNCTION void wait_for_piece(ulong* done, uint turn, uint) {
+  uint arrived;
+  do {
+    asm volatile(
+        "{ .reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+        : "=r"(arrived)
+        : "r"(shared_address(done)), "r"(turn & 1)
+        : "memory");
+  } while (arrived == 0);
+}
+
+#else
+
+MSL_FUNCTION void prepare_piece(ulong*) {}
+MSL_FUNCTION void begin_piece(void* to, const void* from, uint bytes, ulong*, uint lane) {
+  for (uint i = 16 * lane; i < bytes; i += 512) {
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(shared_address(to) + i),
+                 "l"((const MSL_GLOBAL char*)from + i)
+                 : "memory");
+  }
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
 template <int Index>
-MSL_FUNCTION void wait_for_copies_but(uint) {
+MSL_FUNCTION void wait_for_piece(ulong*, uint, uint) {
   asm volatile("cp.async.wait_group gander_constant_%c0;" ::"n"(Index) : "memory");
+  __nvvm_bar_warp_sync(~0u);
 }
+
+#endif
 
 MSL_FUNCTION int dot4(int a, int b, int sum) {
   int result;
   asm("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+  return result;
+}
+
+MSL_FUNCTION int dot4_unsigned(uint a, int b, int sum) {
+  int result;
+  asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
   return result;
 }
 
