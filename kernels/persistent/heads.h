@@ -126,44 +126,58 @@ struct HeadBuffers {
   device float* gated;             // [C]
 };
 
-static inline void run_head(HeadBuffers buffers, device const uchar* weights,
-                            threadgroup const LayerPlan* plan, bool has_value_mix, uint head,
+// What a thread reads of a head that stage A does not write: loaded while blocks still wait for each
+// other.
+struct HeadInputs {
+  RankRow<2u> w2, a2, v2;
+  RankRow<8u> g2;
+  float4 s0, s1;  // of S
+  float w0, a0, v0, k_k, k_a, r_k, ln_x_weight, ln_x_bias;
+};
+
+static inline device float4* state_of(HeadBuffers buffers, uint channel, uint part) {
+  return (device float4*)(buffers.state + ulong(channel) * GANDER_HEAD + 8u * part);
+}
+
+static inline HeadInputs load_head(HeadBuffers buffers, device const uchar* weights, LayerPlan plan,
+                                   bool has_value_mix, uint head, uint index) {
+  const uint part = index % 8u;
+  const uint channel = GANDER_HEAD * head + index / 8u;
+  HeadInputs inputs;
+  inputs.w2 = load_rank_row<2u>(weights + 16ul * plan.w2, plan.type_w2, channel, kRankW, part);
+  inputs.a2 = load_rank_row<2u>(weights + 16ul * plan.a2, plan.type_a2, channel, kRankA, part);
+  inputs.v2 = load_rank_row<2u>(weights + 16ul * plan.v2, plan.type_v2, channel,
+                                has_value_mix ? kRankV : 0u, part);
+  inputs.g2 = load_rank_row<8u>(weights + 16ul * plan.g2, plan.type_g2, channel, kRankG, part);
+  device const float4* state = state_of(buffers, channel, part);
+  inputs.s0 = state[0];
+  inputs.s1 = state[1];
+  device const float* vectors = buffers.vectors + channel;
+  inputs.w0 = vectors[0];
+  inputs.a0 = vectors[kWidth];
+  inputs.v0 = vectors[2u * kWidth];
+  inputs.k_k = vectors[3u * kWidth];
+  inputs.k_a = vectors[4u * kWidth];
+  inputs.r_k = vectors[5u * kWidth];
+  inputs.ln_x_weight = vectors[6u * kWidth];
+  inputs.ln_x_bias = vectors[7u * kWidth];
+  return inputs;
+}
+
+static inline void run_head(HeadBuffers buffers, HeadInputs inputs, bool has_value_mix, uint head,
                             threadgroup uchar* memory, uint warp, uint lane) {
   const HeadMemory shared = head_memory(memory);
   const uint index = 32u * warp + lane;
   const uint row = index / 8u;  // of the head
   const uint part = index % 8u;
   const uint channel = GANDER_HEAD * head + row;
-
-  // Everything that comes from device memory is asked for at once.
   const uint ranks = kRankW + kRankA + kRankV + kRankG;
   for (uint i = index; i < ranks; i += GANDER_TOKEN_THREADS) {
     shared.low_rank[i] = buffers.low_rank[i];
   }
-  device float4* from = (device float4*)(buffers.state +
-                                         (ulong(head) * GANDER_HEAD + row) * GANDER_HEAD + 8u * part);
-  float4 s0 = from[0];
-  float4 s1 = from[1];
-  const RankRow<2u> w2 =
-      load_rank_row<2u>(weights + 16ul * plan->w2, plan->type_w2, channel, kRankW, part);
-  const RankRow<2u> a2 =
-      load_rank_row<2u>(weights + 16ul * plan->a2, plan->type_a2, channel, kRankA, part);
-  const RankRow<2u> v2 = load_rank_row<2u>(weights + 16ul * plan->v2, plan->type_v2, channel,
-                                           has_value_mix ? kRankV : 0u, part);
-  const RankRow<8u> g2 =
-      load_rank_row<8u>(weights + 16ul * plan->g2, plan->type_g2, channel, kRankG, part);
   const float r = buffers.projected[channel];
   const float raw_k = buffers.projected[kWidth + channel];
   float v = buffers.projected[2u * kWidth + channel];
-  device const float* vectors = buffers.vectors + channel;
-  const float w0 = vectors[0];
-  const float a0 = vectors[kWidth];
-  const float v0 = vectors[2u * kWidth];
-  const float k_k = vectors[3u * kWidth];
-  const float k_a = vectors[4u * kWidth];
-  const float r_k = vectors[5u * kWidth];
-  const float ln_x_weight = vectors[6u * kWidth];
-  const float ln_x_bias = vectors[7u * kWidth];
   const float first_v = has_value_mix ? buffers.v_first[channel] : v;
   if (part == 0u) {
     buffers.shift[channel] = buffers.normalized[channel];
@@ -174,13 +188,13 @@ static inline void run_head(HeadBuffers buffers, device const uchar* weights,
   threadgroup const float* x_a = shared.low_rank + kRankW;
   threadgroup const float* x_v = x_a + kRankA;
   threadgroup const float* x_g = x_v + kRankV;
-  const float w = decay(w0 + multiply_rank_row(w2, shared.low_rank, part));
-  const float a = sigmoid(a0 + multiply_rank_row(a2, x_a, part));
-  const float value_mix = multiply_rank_row(v2, x_v, part);
-  if (has_value_mix) v += (first_v - v) * sigmoid(v0 + value_mix);
-  const float gate = multiply_rank_row(g2, x_g, part);
-  const float raw_kk = raw_k * k_k;
-  const float k = raw_k * (1.0f + (a - 1.0f) * k_a);
+  const float w = decay(inputs.w0 + multiply_rank_row(inputs.w2, shared.low_rank, part));
+  const float a = sigmoid(inputs.a0 + multiply_rank_row(inputs.a2, x_a, part));
+  const float value_mix = multiply_rank_row(inputs.v2, x_v, part);
+  if (has_value_mix) v += (first_v - v) * sigmoid(inputs.v0 + value_mix);
+  const float gate = multiply_rank_row(inputs.g2, x_g, part);
+  const float raw_kk = raw_k * inputs.k_k;
+  const float k = raw_k * (1.0f + (a - 1.0f) * inputs.k_a);
   if (part == 0u) {
     shared.decay[row] = w;
     shared.wr[row] = w * r;
@@ -190,7 +204,7 @@ static inline void run_head(HeadBuffers buffers, device const uchar* weights,
     shared.square[row] = raw_kk * raw_kk;
     shared.b_r[row] = raw_kk * a * r;
     shared.k_r[row] = k * r;
-    shared.bonus[row] = r * k * r_k;
+    shared.bonus[row] = r * k * inputs.r_k;
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
 
@@ -204,12 +218,13 @@ static inline void run_head(HeadBuffers buffers, device const uchar* weights,
   threadgroup const float4* kk_quads = (threadgroup const float4*)shared.kk + 2u * part;
   threadgroup const float4* b_quads = (threadgroup const float4*)shared.b + 2u * part;
   threadgroup const float4* k_quads = (threadgroup const float4*)shared.key + 2u * part;
-  const float kept = sum_of_row(sum_of_quad(s0 * wr_quads[0] + s1 * wr_quads[1]));
+  const float kept = sum_of_row(sum_of_quad(inputs.s0 * wr_quads[0] + inputs.s1 * wr_quads[1]));
   const float removed =
-      sum_of_row(sum_of_quad(s0 * kk_quads[0] + s1 * kk_quads[1])) * inverse_norm;
+      sum_of_row(sum_of_quad(inputs.s0 * kk_quads[0] + inputs.s1 * kk_quads[1])) * inverse_norm;
   const float b_scale = removed * inverse_norm;
-  from[0] = s0 * w_quads[0] - b_scale * b_quads[0] + v * k_quads[0];
-  from[1] = s1 * w_quads[1] - b_scale * b_quads[1] + v * k_quads[1];
+  device float4* to = state_of(buffers, channel, part);
+  to[0] = inputs.s0 * w_quads[0] - b_scale * b_quads[0] + v * k_quads[0];
+  to[1] = inputs.s1 * w_quads[1] - b_scale * b_quads[1] + v * k_quads[1];
   const float y = kept - removed * b_r + v * k_r;
   if (part == 0u) shared.y[row] = y;
   threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -221,7 +236,7 @@ static inline void run_head(HeadBuffers buffers, device const uchar* weights,
   const float variance = simd_sum(d0 * d0 + d1 * d1) / float(GANDER_HEAD);
   const float scale = precise::rsqrt(variance + float(GANDER_HEAD) * kNormEpsilon);
   if (part == 0u) {
-    const float normal = (y - mean) * scale * ln_x_weight + ln_x_bias;
+    const float normal = (y - mean) * scale * inputs.ln_x_weight + inputs.ln_x_bias;
     buffers.gated[channel] = (normal + bonus * v) * gate;
   }
 }

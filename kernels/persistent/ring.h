@@ -10,56 +10,52 @@
 
 constant uint kRingAhead [[function_constant(GANDER_RING_AHEAD)]];
 
-static inline uint first_item(threadgroup const Segment* segment, uint warp) {
-  return (warp + GANDER_TOKEN_WARPS - segment->first_warp) % GANDER_TOKEN_WARPS;
+static inline uint first_item(Segment segment, uint warp) {
+  return (warp + GANDER_TOKEN_WARPS - segment.first_warp) % GANDER_TOKEN_WARPS;
 }
 
 struct Ring {
   device const uchar* weights;
-  threadgroup const Segment* segments;  // of the block
-  threadgroup uchar* slots;             // of the warp
-  threadgroup ulong* done;              // of each slot: begin_piece
+  device const Piece* pieces;  // of the warp
+  uint count;                  // of pieces
+  threadgroup uchar* slots;    // of the warp
+  threadgroup ulong* done;     // of each slot: begin_piece
   uint slot_bytes;
-  uint warp, lane;
-  uint count;                 // of segments
-  uint segment, item, begin;  // the next piece to copy; `begin` is in bytes of the item
-  uint slot;                  // the oldest piece; as many slots as kRingAhead + 1
-  uint turn;                  // times that all slots have been used
+  uint lane;
+  uint next;      // piece to copy
+  Piece near;     // piece next / 32 * 32 + lane
+  Piece far;      // 32 later: on its way while the near ones are used
+  uint slot;      // the oldest piece; as many slots as kRingAhead + 1
+  uint turn;      // times that all slots have been used
 };
 
-// From an item on, or a later one: the next that is this warp's.
-static inline void settle(thread Ring& ring) {
-  while (ring.segment < ring.count && ring.item >= ring.segments[ring.segment].items) {
-    ++ring.segment;
-    if (ring.segment < ring.count) ring.item = first_item(ring.segments + ring.segment, ring.warp);
-  }
+static inline Piece load_piece(Ring ring, uint index) {
+  Piece none;
+  none.offset = 0u;
+  none.bytes = 0u;
+  return index < ring.count ? ring.pieces[index] : none;
 }
 
 // Begins to copy the next piece to a slot, if there is one.
 static inline void fetch(thread Ring& ring, uint slot) {
-  device const uchar* from = ring.weights;
-  uint bytes = 0u;
-  if (ring.segment < ring.count) {
-    threadgroup const Segment* segment = ring.segments + ring.segment;
-    from += 16ul * segment->offset + ulong(ring.item) * segment->item_bytes + ring.begin;
-    bytes = min(segment->piece_bytes, segment->item_bytes - ring.begin);
-  }
-  begin_piece(ring.slots + slot * ring.slot_bytes, from, bytes, ring.done + slot, ring.lane);
-  ring.begin += bytes;
-  if (bytes != 0u && ring.begin == ring.segments[ring.segment].item_bytes) {
-    ring.begin = 0u;
-    ring.item += GANDER_TOKEN_WARPS;
-    settle(ring);
+  const ushort at = ushort(ring.next % 32u);
+  const uint offset = simd_shuffle(ring.near.offset, at);
+  const uint bytes = simd_shuffle(ring.near.bytes, at);
+  begin_piece(ring.slots + slot * ring.slot_bytes, ring.weights + 16ul * offset, bytes,
+              ring.done + slot, ring.lane);
+  ++ring.next;
+  if (ring.next % 32u == 0u) {
+    ring.near = ring.far;
+    ring.far = load_piece(ring, ring.next + 32u + ring.lane);
   }
 }
 
 static inline void start(thread Ring& ring) {
-  ring.segment = 0u;
-  ring.begin = 0u;
+  ring.next = 0u;
   ring.slot = 0u;
   ring.turn = 0u;
-  ring.item = ring.count > 0u ? first_item(ring.segments, ring.warp) : 0u;
-  settle(ring);
+  ring.near = load_piece(ring, ring.lane);
+  ring.far = load_piece(ring, 32u + ring.lane);
   for (uint slot = 0u; slot <= kRingAhead; ++slot) fetch(ring, slot);
 }
 

@@ -65,19 +65,19 @@ static inline void store_product(Results results, uint role, uint row, float sum
 
 // The warp's items of the segment, a row for each `Lanes` of its lanes.
 template <typename Block, uint Lanes>
-static inline void multiply_items(thread Ring& ring, threadgroup const Segment* segment,
+static inline void multiply_items(thread Ring& ring, uint warp, Segment segment,
                                   SharedVector x, Results results, thread uint2& largest) {
   constexpr uint kStep = Lanes / uint(Block::kLanes);  // blocks that the lanes take at a time
   const uint lane = ring.lane % Lanes;
   const uint part = lane % uint(Block::kLanes);
   const uint first = lane / uint(Block::kLanes);
   const uint row_in_item = ring.lane / Lanes;
-  const uint row_blocks = segment->row_blocks;
-  const uint piece_blocks = segment->piece_blocks;
-  const uint role = segment->role;
-  for (uint item = first_item(segment, ring.warp); item < segment->items;
+  const uint row_blocks = segment.row_blocks;
+  const uint piece_blocks = segment.piece_blocks;
+  const uint role = segment.role;
+  for (uint item = first_item(segment, warp); item < segment.items;
        item += GANDER_TOKEN_WARPS) {
-    const uint row = segment->first_row + item * (32u / Lanes) + row_in_item;
+    const uint row = segment.first_row + item * (32u / Lanes) + row_in_item;
     const bool stores = lane == 0u;
     float before = 0.0f;
     if (role == GANDER_ROLE_OUTPUT && stores) {
@@ -111,15 +111,15 @@ static inline void multiply_items(thread Ring& ring, threadgroup const Segment* 
 }
 
 template <typename Block>
-static inline void multiply_rows(thread Ring& ring, threadgroup const Segment* segment,
+static inline void multiply_rows(thread Ring& ring, uint warp, Segment segment,
                                  SharedVector x, Results results, thread uint2& largest) {
-  if (segment->row_shift == 0u) {
-    multiply_items<Block, 32u>(ring, segment, x, results, largest);
+  if (segment.row_shift == 0u) {
+    multiply_items<Block, 32u>(ring, warp, segment, x, results, largest);
   } else if constexpr (uint(Block::kLanes) <= 16u) {
-    if (segment->row_shift == 1u) {
-      multiply_items<Block, 16u>(ring, segment, x, results, largest);
+    if (segment.row_shift == 1u) {
+      multiply_items<Block, 16u>(ring, warp, segment, x, results, largest);
     } else if constexpr (uint(Block::kLanes) <= 8u) {
-      multiply_items<Block, 8u>(ring, segment, x, results, largest);
+      multiply_items<Block, 8u>(ring, warp, segment, x, results, largest);
     }
   }
 }
@@ -128,24 +128,24 @@ static inline bool is_quantised(uint type) {
   return type >= GANDER_Q8_0;
 }
 
-static inline void multiply_segment(thread Ring& ring, threadgroup const Segment* segment,
+static inline void multiply_segment(thread Ring& ring, uint warp, Segment segment,
                                     SharedVector x, Results results, thread uint2& largest) {
-  const uint type = segment->type;
+  const uint type = segment.type;
   if (has_type(GANDER_F32) && type == GANDER_F32) {
-    multiply_rows<BlockF32>(ring, segment, x, results, largest);
+    multiply_rows<BlockF32>(ring, warp, segment, x, results, largest);
   } else if (has_type(GANDER_F16) && type == GANDER_F16) {
-    multiply_rows<BlockF16>(ring, segment, x, results, largest);
+    multiply_rows<BlockF16>(ring, warp, segment, x, results, largest);
   } else if (has_type(GANDER_BF16) && type == GANDER_BF16) {
-    multiply_rows<BlockBF16>(ring, segment, x, results, largest);
+    multiply_rows<BlockBF16>(ring, warp, segment, x, results, largest);
   } else if (has_type(GANDER_Q8_0) && type == GANDER_Q8_0) {
-    multiply_rows<BlockQ8_0>(ring, segment, x, results, largest);
+    multiply_rows<BlockQ8_0>(ring, warp, segment, x, results, largest);
   } else if (has_type(GANDER_Q4_0) && type == GANDER_Q4_0) {
-    multiply_rows<BlockQ4_0>(ring, segment, x, results, largest);
+    multiply_rows<BlockQ4_0>(ring, warp, segment, x, results, largest);
   } else if (has_type(GANDER_Q4_K) && type == GANDER_Q4_K) {
-    multiply_rows<BlockQ4_K>(ring, segment, x, results, largest);
+    multiply_rows<BlockQ4_K>(ring, warp, segment, x, results, largest);
   } else if (has_type(GANDER_Q5_K) && type == GANDER_Q5_K) {
-    multiply_rows<BlockQ5_K>(ring, segment, x, results, largest);
+    multiply_rows<BlockQ5_K>(ring, warp, segment, x, results, largest);
   } else if (has_type(GANDER_Q6_K) && type == GANDER_Q6_K) {
-    multiply_rows<BlockQ6_K>(ring, segment, x, results, largest);
+    multiply_rows<BlockQ6_K>(ring, warp, segment, x, results, largest);
   }
 }

@@ -24,18 +24,29 @@
 // A run of rows of one matrix that one block multiplies, in the order of the token. Its warps take
 // items in turn; an item is 1, 2 or 4 whole rows, or one row that comes in several pieces.
 struct Segment {
-  uint offset;       // of the first item
   uint items;
-  uint item_bytes;   // a multiple of 16
-  uint piece_bytes;  // of a copy: item_bytes, or a part of a row of whole blocks
-  uint row_blocks;   // blocks of 256 columns in a row
-  uint piece_blocks;
-  uint row_shift;    // an item has 1 << row_shift rows
+  uint row_blocks;    // blocks of 256 columns in a row
+  uint piece_blocks;  // of a row in a piece: row_blocks, or fewer
+  uint row_shift;     // an item has 1 << row_shift rows
   uint first_row;
-  uint first_warp;   // the warp that takes the first item
-  uint type;         // GANDER_F32, ...
+  uint first_warp;    // the warp that takes the first item
+  uint type;          // GANDER_F32, ...
   uint role;
-  uint stage;        // 5 layer + 0 (time mix in), 2 (time mix out), 3 (ffn key); 5 layers: the head
+  uint stage;         // 5 layer + 0 (time mix in), 2 (time mix out), 3 (ffn key); 5 layers: the head
+};
+
+// What a warp copies at once. The pieces of a warp follow each other in the order of its items; those
+// of the head come last.
+struct Piece {
+  uint offset;
+  uint bytes;  // a multiple of 16
+};
+
+// Where the parts of a block begin, and of each of its warps: in the segments, and in the pieces.
+// `head` is where what only the head needs begins.
+struct BlockPlan {
+  uint segments, head_segments, end_segments;
+  uint pieces[GANDER_TOKEN_WARPS], head_pieces[GANDER_TOKEN_WARPS], end_pieces[GANDER_TOKEN_WARPS];
 };
 
 // A layer's weights that are not rows of segments: offsets of vectors as in kernels/README.md, and

@@ -6,85 +6,54 @@
 // Stage E: what a tile of channels gets from a slice of the hidden units. Units that are zero are
 // not read, so this matrix, by hidden unit, is no part of the stream.
 
-// Hidden units with one scale, those that count, and what was added up of them.
-struct Run {
-  uint first;      // unit
-  uint active;     // bit i: first + i counts
-  float h;         // of unit first + lane
-  Eight scale, offset;
-  Eight sums;      // of h levels
-  float h_sum;
-};
-
-// What a scale multiplies is loaded before it is known what it is. A run without a unit loads those
-// of another.
+// Sums over a run of hidden units with one scale. As many units at once as loads are wanted in
+// flight; a place without a unit repeats one with weight zero.
 template <typename Format>
-static inline Run begin_run(device const uchar* matrix, uint first, uint mask, float h, uint channel) {
+static inline Eight sum_run(device const uchar* matrix, uint first, uint active, float h,
+                            uint channel) {
   const Eight one = eight(float4(1.0f), float4(1.0f));
   const Eight zero = eight(float4(0.0f), float4(0.0f));
-  Run run;
-  run.first = first;
-  run.active = mask;
-  run.h = h;
-  const uint unit = first + (mask != 0u ? uint(ctz(mask)) : 0u);
-  run.scale = Format::scaled(matrix, unit, channel, one, 0.0f);
-  run.offset = Format::scaled(matrix, unit, channel, zero, 1.0f);
-  run.sums = zero;
-  run.h_sum = 0.0f;
-  return run;
+  const uint some_unit = first + uint(ctz(active));
+  const Eight scale = Format::scaled(matrix, some_unit, channel, one, 0.0f);
+  const Eight offset = Format::scaled(matrix, some_unit, channel, zero, 1.0f);
+  Eight sums = zero;
+  float h_sum = 0.0f;
+  while (active != 0u) {
+    Eight levels[8];
+    float weights[8];
+#pragma unroll
+    for (uint i = 0u; i < 8u; ++i) {
+      uint unit = some_unit;
+      weights[i] = 0.0f;
+      if (active != 0u) {
+        const uint lane = uint(ctz(active));
+        active &= active - 1u;
+        unit = first + lane;
+        weights[i] = simd_shuffle(h, ushort(lane));
+      }
+      levels[i] = Format::levels(matrix, unit, channel);
+    }
+#pragma unroll
+    for (uint i = 0u; i < 8u; ++i) {
+      sums = add_scaled(sums, levels[i], weights[i]);
+      h_sum += weights[i];
+    }
+  }
+  return eight(scale.low * sums.low + offset.low * h_sum,
+               scale.high * sums.high + offset.high * h_sum);
 }
 
-// The next unit that counts and its h; without one, h is 0 and the unit one that is there.
-static inline uint next_unit(thread Run& run, thread float& weight) {
-  weight = 0.0f;
-  if (run.active == 0u) return run.first;
-  const uint lane = uint(ctz(run.active));
-  run.active &= run.active - 1u;
-  weight = simd_shuffle(run.h, ushort(lane));
-  return run.first + lane;
-}
-
-static inline Eight sum_of_run(Run run) {
-  return eight(run.scale.low * run.sums.low + run.offset.low * run.h_sum,
-               run.scale.high * run.sums.high + run.offset.high * run.h_sum);
-}
-
-// Two runs at a time, `AtOnce` units of each, so that many loads are in flight.
-template <typename Format, uint AtOnce>
+template <typename Format>
 static inline Eight sum_slice(device const uchar* matrix, device const float* hidden, uint begin,
                               uint end, uint warp, uint lane, uint channel) {
   Eight total = eight(float4(0.0f), float4(0.0f));
-  for (uint first = begin + 32u * warp; first < end; first += 64u * GANDER_TOKEN_WARPS) {
-    const uint second = first + 32u * GANDER_TOKEN_WARPS;
-    const float h0 = first + lane < end ? hidden[first + lane] : 0.0f;
-    const float h1 = second + lane < end ? hidden[second + lane] : 0.0f;
-    const uint mask0 = uint(simd_vote::vote_t(simd_ballot(h0 != 0.0f)));
-    const uint mask1 = uint(simd_vote::vote_t(simd_ballot(h1 != 0.0f)));
-    for (uint shift = 0u; shift < 32u; shift += uint(Format::kScaleUnits)) {
-      const uint units = 0xffffffffu >> (32u - uint(Format::kScaleUnits)) << shift;
-      if (((mask0 | mask1) & units) == 0u) continue;
-      Run run0 = begin_run<Format>(matrix, first, mask0 & units, h0, channel);
-      Run run1 =
-          begin_run<Format>(matrix, second < end ? second : first, mask1 & units, h1, channel);
-      while ((run0.active | run1.active) != 0u) {
-        Eight levels[2u * AtOnce];
-        float weights[2u * AtOnce];
-#pragma unroll
-        for (uint i = 0u; i < AtOnce; ++i) {
-          levels[i] = Format::levels(matrix, next_unit(run0, weights[i]), channel);
-          levels[AtOnce + i] =
-              Format::levels(matrix, next_unit(run1, weights[AtOnce + i]), channel);
-        }
-#pragma unroll
-        for (uint i = 0u; i < AtOnce; ++i) {
-          run0.sums = add_scaled(run0.sums, levels[i], weights[i]);
-          run1.sums = add_scaled(run1.sums, levels[AtOnce + i], weights[AtOnce + i]);
-          run0.h_sum += weights[i];
-          run1.h_sum += weights[AtOnce + i];
-        }
-      }
-      total = add_scaled(total, sum_of_run(run0), 1.0f);
-      total = add_scaled(total, sum_of_run(run1), 1.0f);
+  for (uint first = begin + 32u * warp; first < end; first += 32u * GANDER_TOKEN_WARPS) {
+    const float h = first + lane < end ? hidden[first + lane] : 0.0f;
+    const uint mask = uint(simd_vote::vote_t(simd_ballot(h != 0.0f)));
+    for (uint run = 0u; run < 32u; run += uint(Format::kScaleUnits)) {
+      const uint active = mask & (0xffffffffu >> (32u - uint(Format::kScaleUnits)) << run);
+      if (active == 0u) continue;
+      total = add_scaled(total, sum_run<Format>(matrix, first, active, h, channel), 1.0f);
     }
   }
   return total;
@@ -93,28 +62,28 @@ static inline Eight sum_slice(device const uchar* matrix, device const float* hi
 static inline Eight sum_slice(uint type, device const uchar* matrix, device const float* hidden,
                               uint begin, uint end, uint warp, uint lane, uint channel) {
   if (has_type(GANDER_F32) && type == GANDER_F32) {
-    return sum_slice<UnitsF32, 2u>(matrix, hidden, begin, end, warp, lane, channel);
+    return sum_slice<UnitsF32>(matrix, hidden, begin, end, warp, lane, channel);
   }
   if (has_type(GANDER_F16) && type == GANDER_F16) {
-    return sum_slice<UnitsF16, 4u>(matrix, hidden, begin, end, warp, lane, channel);
+    return sum_slice<UnitsF16>(matrix, hidden, begin, end, warp, lane, channel);
   }
   if (has_type(GANDER_BF16) && type == GANDER_BF16) {
-    return sum_slice<UnitsBF16, 4u>(matrix, hidden, begin, end, warp, lane, channel);
+    return sum_slice<UnitsBF16>(matrix, hidden, begin, end, warp, lane, channel);
   }
   if (has_type(GANDER_Q8_0) && type == GANDER_Q8_0) {
-    return sum_slice<UnitsQ8_0, 4u>(matrix, hidden, begin, end, warp, lane, channel);
+    return sum_slice<UnitsQ8_0>(matrix, hidden, begin, end, warp, lane, channel);
   }
   if (has_type(GANDER_Q4_0) && type == GANDER_Q4_0) {
-    return sum_slice<UnitsQ4_0, 4u>(matrix, hidden, begin, end, warp, lane, channel);
+    return sum_slice<UnitsQ4_0>(matrix, hidden, begin, end, warp, lane, channel);
   }
   if (has_type(GANDER_Q4_K) && type == GANDER_Q4_K) {
-    return sum_slice<UnitsQ4_K, 4u>(matrix, hidden, begin, end, warp, lane, channel);
+    return sum_slice<UnitsQ4_K>(matrix, hidden, begin, end, warp, lane, channel);
   }
   if (has_type(GANDER_Q5_K) && type == GANDER_Q5_K) {
-    return sum_slice<UnitsQ5_K, 4u>(matrix, hidden, begin, end, warp, lane, channel);
+    return sum_slice<UnitsQ5_K>(matrix, hidden, begin, end, warp, lane, channel);
   }
   if (has_type(GANDER_Q6_K) && type == GANDER_Q6_K) {
-    return sum_slice<UnitsQ6_K, 4u>(matrix, hidden, begin, end, warp, lane, channel);
+    return sum_slice<UnitsQ6_K>(matrix, hidden, begin, end, warp, lane, channel);
   }
   return eight(float4(0.0f), float4(0.0f));
 }

@@ -66,38 +66,59 @@ static inline void store_quads(Quads quads, device float* to, uint index) {
   }
 }
 
-// The sum over the block, of the warps' sums in order. `partials` has a float for each warp; it may
-// be used again after the next barrier.
-static inline float block_sum(float value, threadgroup float* partials, uint warp, uint lane) {
-  const float sum = simd_sum(value);
-  if (lane == 0u) partials[warp] = sum;
-  threadgroup_barrier(mem_flags::mem_threadgroup);
-  float4 total = float4(0.0f);
-  threadgroup const float4* quads = (threadgroup const float4*)partials;
-  for (uint i = 0u; i < GANDER_TOKEN_WARPS / 4; ++i) total += quads[i];
-  return sum_of_quad(total);
-}
+// What is known of a stage's vector before x is: loaded while blocks still wait for each other.
+struct Inputs {
+  Quads weight, bias;  // of the LayerNorm
+  Quads shift;         // the vector of the token before
+  Quads mix;           // how much of it
+};
 
-// LayerNorm; `norm` is [2][C]. `partials` has two floats for each warp.
-static inline Quads normalize(Quads x, device const float* norm, threadgroup float* partials,
+// LayerNorm. Every warp takes the mean and the squared deviations from it of its own channels; those
+// are put together so that one barrier is enough and nothing cancels: with n, m and d of a warp,
+// deviations in all are the sum of d + n (m - mean)^2. `partials` has two floats for each warp, and
+// may be used again after the next barrier.
+static inline Quads normalize(Quads x, Quads weight, Quads bias, threadgroup float2* partials,
                               uint warp, uint lane) {
   const uint index = 32u * warp + lane;
-  const Quads weight = load_quads(norm, index);
-  const Quads bias = load_quads(norm + kWidth, index);
   float sum = 0.0f;
+  float count = 0.0f;
 #pragma unroll
-  for (uint i = 0u; i < GANDER_QUADS; ++i) sum += sum_of_quad(x.at[i]);
-  const float mean = block_sum(sum, partials, warp, lane) / float(kWidth);
+  for (uint i = 0u; i < GANDER_QUADS; ++i) {
+    sum += sum_of_quad(x.at[i]);
+    count += 32u * warp + i * GANDER_TOKEN_THREADS < quad_count() ? 128.0f : 0.0f;
+  }
+  sum = simd_sum(sum);
+  const float own_mean = count > 0.0f ? sum * reciprocal(count) : 0.0f;
   float squares = 0.0f;
 #pragma unroll
   for (uint i = 0u; i < GANDER_QUADS; ++i) {
-    const float4 deviation = x.at[i] - mean;
+    const float4 deviation = x.at[i] - own_mean;
     const bool inside = index + i * GANDER_TOKEN_THREADS < quad_count();
     squares += inside ? sum_of_quad(deviation * deviation) : 0.0f;
   }
-  const float variance =
-      block_sum(squares, partials + GANDER_TOKEN_WARPS, warp, lane) / float(kWidth);
-  const float scale = precise::rsqrt(variance + kNormEpsilon);
+  squares = simd_sum(squares);
+  if (lane == 0u) partials[warp] = float2(sum, squares);
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+
+  float total = 0.0f;
+  float2 all[GANDER_TOKEN_WARPS];
+#pragma unroll
+  for (uint i = 0u; i < GANDER_TOKEN_WARPS; ++i) {
+    all[i] = partials[i];
+    total += all[i].x;
+  }
+  const float mean = total / float(kWidth);
+  float deviations = 0.0f;
+#pragma unroll
+  for (uint i = 0u; i < GANDER_TOKEN_WARPS; ++i) {
+    float n = 0.0f;
+    for (uint k = 0u; k < GANDER_QUADS; ++k) {
+      n += 32u * i + k * GANDER_TOKEN_THREADS < quad_count() ? 128.0f : 0.0f;
+    }
+    const float apart = n > 0.0f ? all[i].x * reciprocal(n) - mean : 0.0f;
+    deviations += all[i].y + n * apart * apart;
+  }
+  const float scale = precise::rsqrt(deviations / float(kWidth) + kNormEpsilon);
 #pragma unroll
   for (uint i = 0u; i < GANDER_QUADS; ++i) {
     x.at[i] = (x.at[i] - mean) * scale * weight.at[i] + bias.at[i];
@@ -116,31 +137,34 @@ static inline void store_floats(Quads quads, SharedVector to, uint index) {
   }
 }
 
-// Eight lanes have the 32 channels of a scale.
+static inline uint bytes_of(int4 values) {
+  return uint(values.x & 255) | uint(values.y & 255) << 8u | uint(values.z & 255) << 16u |
+         uint(values.w & 255) << 24u;
+}
+
+// Eight lanes have the 32 channels of a scale. What is past the vector goes along as zeros.
 static inline void store_quantised(Quads quads, SharedVector to, uint index) {
 #pragma unroll
   for (uint i = 0u; i < GANDER_QUADS; ++i) {
     const uint quad = index + i * GANDER_TOKEN_THREADS;
-    if (quad >= quad_count()) continue;  // whole warps: C is a multiple of 256
     const float4 size = abs(quads.at[i]);
     float largest = max(max(size.x, size.y), max(size.z, size.w));
-    for (ushort distance = 1; distance < 8; distance *= 2) {
-      largest = max(largest, simd_shuffle_xor(largest, distance));
-    }
+    largest = max(largest, simd_shuffle_xor(largest, 1));
+    largest = max(largest, simd_shuffle_xor(largest, 2));
+    largest = max(largest, simd_shuffle_xor(largest, 4));
     const float scale = largest * (1.0f / 32639.0f);
-    const float inverse = largest > 0.0f ? 32639.0f / largest : 0.0f;
+    const float inverse = scale > 1e-30f ? reciprocal(scale) : 0.0f;
     const int4 q = int4(rint(quads.at[i] * inverse));
     const int4 high = (q + 128) >> 8;
     const int4 low = q - high * 256;
-    const uint part = quad / 4u % 16u;
-    const uint at = quad / 64u * 256u + place_of(part) * 16u + quad % 4u * 4u;
-    *(threadgroup uint*)(to.high + at) = uint(high.x & 255) | uint(high.y & 255) << 8u |
-                                         uint(high.z & 255) << 16u | uint(high.w & 255) << 24u;
-    *(threadgroup uint*)(to.low + at) = uint(low.x & 255) | uint(low.y & 255) << 8u |
-                                        uint(low.z & 255) << 16u | uint(low.w & 255) << 24u;
     int sum = (q.x + q.y) + (q.z + q.w);
     sum += simd_shuffle_xor(sum, 1);
     sum += simd_shuffle_xor(sum, 2);
+    if (quad >= quad_count()) continue;
+    const uint part = quad / 4u % 16u;
+    const uint at = quad / 64u * 256u + place_of(part) * 16u + quad % 4u * 4u;
+    *(threadgroup uint*)(to.high + at) = bytes_of(high);
+    *(threadgroup uint*)(to.low + at) = bytes_of(low);
     if (quad % 8u == 0u) to.scales[quad / 8u] = scale;
     const uint lane_of_part = part >> 2u << 1u | (part & 1u);
     if (quad % 4u == 0u) {

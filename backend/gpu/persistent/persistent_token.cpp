@@ -68,7 +68,8 @@ PersistentToken::PersistentToken(const Weights& weights, Device& device)
       std::uint64_t{config.rank_w} + config.rank_a + config.rank_v + config.rank_g;
   BufferPool pool;
   pool.add(layers_, plan_.layers.size() * sizeof(LayerPlan));
-  pool.add(starts_, plan_.starts.size() * sizeof(std::uint32_t));
+  pool.add(blocks_, plan_.blocks.size() * sizeof(BlockPlan));
+  pool.add(pieces_, plan_.pieces.size() * sizeof(Piece));
   pool.add(segments_, plan_.segments.size() * sizeof(Segment));
   pool.add(activations_,
            (6 * width + (ranks + 3) / 4 * 4 + config.ffn_width) * sizeof(float));
@@ -83,7 +84,8 @@ PersistentToken::PersistentToken(const Weights& weights, Device& device)
 
 void PersistentToken::upload(const Progress& progress) {
   write(device_, layers_, plan_.layers);
-  write(device_, starts_, plan_.starts);
+  write(device_, blocks_, plan_.blocks);
+  write(device_, pieces_, plan_.pieces);
   write(device_, segments_, plan_.segments);
   upload_token_weights(placed_, buffer_, device_, progress);
 }
@@ -106,8 +108,9 @@ Program PersistentToken::record(const View& token, bool logits) const {
   const Binding nothing{memory_.buffers.logits};
   dispatch.bindings = {{buffer_, bytes_once(placed_, logits), 0},
                        in(layers_),
-                       in(starts_),
+                       in(blocks_),
                        in(segments_),
+                       in(pieces_),
                        in_out(memory_.state.all),
                        in_out(memory_.buffers.x),
                        in_out(activations_),

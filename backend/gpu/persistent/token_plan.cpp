@@ -1,6 +1,7 @@
 #include "backend/gpu/persistent/token_plan.h"
 
 #include <algorithm>
+#include <array>
 #include <span>
 
 #include "backend/gpu/persistent/row_blocks.h"
@@ -22,8 +23,10 @@ std::uint32_t offset_of(const Placed& placed) {
 struct Stream {
   const Placed* placed = nullptr;
   Segment segment = {};
+  std::uint32_t item_bytes = 0;   // a multiple of 16
+  std::uint32_t piece_bytes = 0;  // of all pieces of an item but the last
 
-  std::uint64_t bytes() const { return std::uint64_t{segment.items} * segment.item_bytes; }
+  std::uint64_t bytes() const { return std::uint64_t{segment.items} * item_bytes; }
 };
 
 Stream make_stream(const Placed& placed, std::uint32_t role, std::uint32_t stage,
@@ -49,10 +52,8 @@ Stream make_stream(const Placed& placed, std::uint32_t role, std::uint32_t stage
     const std::uint32_t pieces = (row_blocks + most - 1) / most;
     segment.piece_blocks = (row_blocks + pieces - 1) / pieces;
   }
-  segment.item_bytes = row_bytes << shift;
-  segment.piece_bytes = (segment.piece_blocks * block_bytes) << shift;
   segment.items = placed.matrix.rows >> shift;
-  return {&placed, segment};
+  return {&placed, segment, row_bytes << shift, (segment.piece_blocks * block_bytes) << shift};
 }
 
 // The matrices that layers stream, stage by stage, and the head.
@@ -84,9 +85,10 @@ std::vector<std::vector<Stream>> make_streams(const TokenWeights& weights, std::
   return stages;
 }
 
-// A block's segments, and where its warps' turns have come to.
+// What a block multiplies, what its warps copy, and whose turn it is.
 struct Share {
   std::vector<Segment> segments;
+  std::array<std::vector<Piece>, GANDER_TOKEN_WARPS> pieces;
   std::uint32_t items = 0;
 };
 
@@ -95,13 +97,18 @@ struct Share {
 void give(const Stream& stream, std::uint32_t begin, std::uint32_t end, Share& share) {
   if (begin >= end) return;
   Segment segment = stream.segment;
-  segment.offset = static_cast<std::uint32_t>(
-      (stream.placed->offset + std::uint64_t{begin} * segment.item_bytes) / 16);
   segment.items = end - begin;
   segment.first_row = begin << segment.row_shift;
   segment.first_warp = share.items % GANDER_TOKEN_WARPS;
-  share.items += segment.items;
   share.segments.push_back(segment);
+  for (std::uint32_t item = begin; item < end; ++item, ++share.items) {
+    std::vector<Piece>& pieces = share.pieces[share.items % GANDER_TOKEN_WARPS];
+    const std::uint64_t at = stream.placed->offset + std::uint64_t{item} * stream.item_bytes;
+    for (std::uint32_t part = 0; part < stream.item_bytes; part += stream.piece_bytes) {
+      pieces.push_back({static_cast<std::uint32_t>((at + part) / 16),
+                        std::min(stream.piece_bytes, stream.item_bytes - part)});
+    }
+  }
 }
 
 // Blocks for each of the streams, at least one: the next one always goes where a block has most.
@@ -142,15 +149,14 @@ void deal_out_bytes(std::span<const Stream> stage, std::span<Share> shares) {
   for (const Stream& stream : stage) all += stream.bytes();
   std::uint64_t before = 0;  // bytes of the streams before
   for (const Stream& stream : stage) {
-    const Segment& whole = stream.segment;
     const auto item_at = [&](std::size_t block) {
       const std::uint64_t at = all * block / shares.size();
       const std::uint64_t own = at > before ? at - before : 0;
-      const std::uint64_t item = (own + whole.item_bytes / 2) / whole.item_bytes;
-      return static_cast<std::uint32_t>(std::min<std::uint64_t>(item, whole.items));
+      const std::uint64_t item = (own + stream.item_bytes / 2) / stream.item_bytes;
+      return static_cast<std::uint32_t>(std::min<std::uint64_t>(item, stream.segment.items));
     };
     for (std::size_t block = 0; block < shares.size(); ++block) {
-      const std::uint32_t end = block + 1 == shares.size() ? whole.items : item_at(block + 1);
+      const std::uint32_t end = block + 1 == shares.size() ? stream.segment.items : item_at(block + 1);
       give(stream, item_at(block), end, shares[block]);
     }
     before += stream.bytes();
@@ -205,7 +211,7 @@ TokenPlan plan_token(const Config& config, const TokenWeights& weights, const De
   // A block has at most three segments in each of a layer's stages, fewer on the average.
   const std::uint32_t fixed = plan.parameters.vector_bytes + 8 * GANDER_TOKEN_WARPS +
                               8 * GANDER_TOKEN_WARPS * GANDER_TOKEN_MAX_SLOTS +
-                              static_cast<std::uint32_t>(sizeof(LayerPlan));
+                              2 * static_cast<std::uint32_t>(sizeof(LayerPlan));
   const std::uint32_t guess =
       fixed + 6 * config.layers * static_cast<std::uint32_t>(sizeof(Segment));
   const std::uint32_t per_warp =
@@ -214,31 +220,43 @@ TokenPlan plan_token(const Config& config, const TokenWeights& weights, const De
       make_streams(weights, std::min(per_warp / kWantedSlots, kMostPieceBytes));
 
   std::vector<Share> shares(blocks);
-  std::vector<std::size_t> head_begins(blocks);
+  std::vector<BlockPlan> ends(blocks);  // how far the layers go in each share
   for (const std::vector<Stream>& stage : stages) {
     if (&stage == &stages.back()) {
-      for (std::size_t i = 0; i < blocks; ++i) head_begins[i] = shares[i].segments.size();
+      for (std::size_t i = 0; i < blocks; ++i) {
+        ends[i].head_segments = static_cast<std::uint32_t>(shares[i].segments.size());
+        for (std::size_t warp = 0; warp < GANDER_TOKEN_WARPS; ++warp) {
+          ends[i].head_pieces[warp] = static_cast<std::uint32_t>(shares[i].pieces[warp].size());
+        }
+      }
     }
     deal_out(stage, shares);
     for (const Stream& stream : stage) {
-      plan.parameters.slot_bytes =
-          std::max(plan.parameters.slot_bytes, stream.segment.piece_bytes);
+      plan.parameters.slot_bytes = std::max(plan.parameters.slot_bytes, stream.piece_bytes);
       plan.weight_types |= 1U << stream.segment.type;
     }
   }
   std::size_t most_segments = 0;
   for (std::size_t i = 0; i < blocks; ++i) {
-    const auto begin = static_cast<std::uint32_t>(plan.segments.size());
-    plan.starts.push_back(begin);
-    plan.starts.push_back(begin + static_cast<std::uint32_t>(head_begins[i]));
+    BlockPlan block = ends[i];
+    block.segments = static_cast<std::uint32_t>(plan.segments.size());
+    block.head_segments += block.segments;
     plan.segments.insert(plan.segments.end(), shares[i].segments.begin(),
                          shares[i].segments.end());
     most_segments = std::max(most_segments, shares[i].segments.size());
+    block.end_segments = static_cast<std::uint32_t>(plan.segments.size());
+    for (std::size_t warp = 0; warp < GANDER_TOKEN_WARPS; ++warp) {
+      block.pieces[warp] = static_cast<std::uint32_t>(plan.pieces.size());
+      block.head_pieces[warp] += block.pieces[warp];
+      const std::vector<Piece>& pieces = shares[i].pieces[warp];
+      plan.pieces.insert(plan.pieces.end(), pieces.begin(), pieces.end());
+      block.end_pieces[warp] = static_cast<std::uint32_t>(plan.pieces.size());
+    }
+    plan.blocks.push_back(block);
   }
-  plan.starts.push_back(static_cast<std::uint32_t>(plan.segments.size()));
 
   const std::uint32_t other =
-      fixed + static_cast<std::uint32_t>(most_segments * sizeof(Segment));
+      fixed + (static_cast<std::uint32_t>(most_segments * sizeof(Segment)) + 15) / 16 * 16;
   const std::uint32_t slot = GANDER_TOKEN_WARPS * plan.parameters.slot_bytes;
   const std::uint32_t slots =
       info.max_group_memory > other

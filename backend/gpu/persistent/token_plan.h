@@ -15,10 +15,10 @@ using uint = std::uint32_t;
 #include "kernels/persistent/token_parameters.h"
 
 struct TokenPlan {
-  std::vector<LayerPlan> layers;
+  std::vector<LayerPlan> layers;  ///< and the head's
   std::vector<Segment> segments;  ///< of block 0, 1, ...; the head's last
-  /// Of block b: the first segment [2 b], the first of the head [2 b + 1]; the end of all is last.
-  std::vector<std::uint32_t> starts;
+  std::vector<Piece> pieces;      ///< of block 0's warp 0, 1, ..., of block 1's; the head's last
+  std::vector<BlockPlan> blocks;
   TokenParameters parameters = {};
   std::uint32_t ring_ahead = 0;    ///< pieces in flight behind the oldest
   std::uint32_t group_memory = 0;  ///< bytes of a block

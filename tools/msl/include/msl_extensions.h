@@ -53,6 +53,11 @@ inline void add_in_any_order(long* to, long value) {
   *to += value;
 }
 
+// 1 / x to a few units in the last place.
+inline float reciprocal(float x) {
+  return 1.0f / x;
+}
+
 // Bytes that the block will read: begins to bring them near. Thread `index` does its part.
 inline void expect(const void*, uint, uint) {}
 
@@ -69,11 +74,12 @@ MSL_FUNCTION void meet_blocks(uint* arrived, uint expected) {
                  : "memory");
     uint seen;
     do {
-      asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
+      asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];"
                    : "=r"(seen)
                    : "l"((MSL_GLOBAL uint*)arrived)
                    : "memory");
     } while (seen < expected);
+    asm volatile("fence.acq_rel.gpu;" ::: "memory");
   }
   __syncthreads();
 }
@@ -158,6 +164,12 @@ MSL_FUNCTION int dot4_unsigned(uint a, int b, int sum) {
 MSL_FUNCTION void add_in_any_order(long* to, long value) {
   asm volatile("red.relaxed.gpu.global.add.u64 [%0], %1;" ::"l"((MSL_GLOBAL long*)to), "l"(value)
                : "memory");
+}
+
+MSL_FUNCTION float reciprocal(float x) {
+  float result;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
 }
 
 MSL_FUNCTION void expect(const void* from, uint bytes, uint index) {
