@@ -129,8 +129,9 @@ struct HeadBuffers {
 // What a thread reads of a head that stage A does not write: loaded while blocks still wait for each
 // other.
 struct HeadInputs {
-  RankRow<2u> w2, a2, v2;
-  RankRow<8u> g2;
+  RankRow<2u> w2, a2;
+  RankRow<1u> v2;
+  RankRow<2u> g2;
   float4 s0, s1;  // of S
   float w0, a0, v0, k_k, k_a, r_k, ln_x_weight, ln_x_bias;
 };
@@ -139,16 +140,17 @@ static inline device float4* state_of(HeadBuffers buffers, uint channel, uint pa
   return (device float4*)(buffers.state + ulong(channel) * GANDER_HEAD + 8u * part);
 }
 
-static inline HeadInputs load_head(HeadBuffers buffers, device const uchar* weights, LayerPlan plan,
+static inline HeadInputs load_head(HeadBuffers buffers, device const uchar* weights,
+                                   threadgroup const LayerPlan* plan,
                                    bool has_value_mix, uint head, uint index) {
   const uint part = index % 8u;
   const uint channel = GANDER_HEAD * head + index / 8u;
   HeadInputs inputs;
-  inputs.w2 = load_rank_row<2u>(weights + 16ul * plan.w2, plan.type_w2, channel, kRankW, part);
-  inputs.a2 = load_rank_row<2u>(weights + 16ul * plan.a2, plan.type_a2, channel, kRankA, part);
-  inputs.v2 = load_rank_row<2u>(weights + 16ul * plan.v2, plan.type_v2, channel,
+  inputs.w2 = load_rank_row<2u>(weights + 16ul * plan->w2, plan->type_w2, channel, kRankW, part);
+  inputs.a2 = load_rank_row<2u>(weights + 16ul * plan->a2, plan->type_a2, channel, kRankA, part);
+  inputs.v2 = load_rank_row<1u>(weights + 16ul * plan->v2, plan->type_v2, channel,
                                 has_value_mix ? kRankV : 0u, part);
-  inputs.g2 = load_rank_row<8u>(weights + 16ul * plan.g2, plan.type_g2, channel, kRankG, part);
+  inputs.g2 = load_rank_row<2u>(weights + 16ul * plan->g2, plan->type_g2, channel, kRankG, part);
   device const float4* state = state_of(buffers, channel, part);
   inputs.s0 = state[0];
   inputs.s1 = state[1];

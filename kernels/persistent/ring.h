@@ -14,33 +14,41 @@ static inline uint first_item(Segment segment, uint warp) {
   return (warp + GANDER_TOKEN_WARPS - segment.first_warp) % GANDER_TOKEN_WARPS;
 }
 
+// A warp's place in the stream. Little of it is kept: registers are what this kernel has least of.
 struct Ring {
   device const uchar* weights;
-  device const Piece* pieces;  // of the warp
-  uint count;                  // of pieces
-  threadgroup uchar* slots;    // of the warp
-  threadgroup ulong* done;     // of each slot: begin_piece
+  device const Piece* pieces;  // of all warps
+  threadgroup uchar* slots;    // of all warps
+  threadgroup ulong* done;     // of all slots: begin_piece
   uint slot_bytes;
-  uint lane;
-  uint next;      // piece to copy
-  Piece near;     // piece next / 32 * 32 + lane
-  Piece far;      // 32 later: on its way while the near ones are used
-  uint slot;      // the oldest piece; as many slots as kRingAhead + 1
-  uint turn;      // times that all slots have been used
+  uint warp, lane;
+  uint first, count;  // of the warp's pieces
+  uint next;          // piece to copy; `next` minus the number of slots is the oldest in the ring
+  Piece near;         // piece next / 32 * 32 + lane
+  Piece far;          // 32 later: on its way while the near ones are used
 };
+
+static inline uint slot_count() {
+  return kRingAhead + 1u;
+}
+
+static inline uint slot_of(Ring ring, uint piece) {
+  return ring.warp * slot_count() + piece % slot_count();
+}
 
 static inline Piece load_piece(Ring ring, uint index) {
   Piece none;
   none.offset = 0u;
   none.bytes = 0u;
-  return index < ring.count ? ring.pieces[index] : none;
+  return index < ring.count ? ring.pieces[ring.first + index] : none;
 }
 
-// Begins to copy the next piece to a slot, if there is one.
-static inline void fetch(thread Ring& ring, uint slot) {
+// Begins to copy the next piece to its slot, if there is one.
+static inline void fetch(thread Ring& ring) {
   const ushort at = ushort(ring.next % 32u);
   const uint offset = simd_shuffle(ring.near.offset, at);
   const uint bytes = simd_shuffle(ring.near.bytes, at);
+  const uint slot = slot_of(ring, ring.next);
   begin_piece(ring.slots + slot * ring.slot_bytes, ring.weights + 16ul * offset, bytes,
               ring.done + slot, ring.lane);
   ++ring.next;
@@ -52,23 +60,20 @@ static inline void fetch(thread Ring& ring, uint slot) {
 
 static inline void start(thread Ring& ring) {
   ring.next = 0u;
-  ring.slot = 0u;
-  ring.turn = 0u;
   ring.near = load_piece(ring, ring.lane);
   ring.far = load_piece(ring, 32u + ring.lane);
-  for (uint slot = 0u; slot <= kRingAhead; ++slot) fetch(ring, slot);
+  for (uint i = 0u; i < slot_count(); ++i) fetch(ring);
 }
 
 // The oldest piece, when it is there.
 static inline threadgroup const uchar* take(thread Ring& ring) {
-  wait_for_piece<GANDER_RING_AHEAD>(ring.done + ring.slot, ring.turn, kRingAhead);
-  return ring.slots + ring.slot * ring.slot_bytes;
+  const uint slot = slot_of(ring, ring.next);
+  wait_for_piece<GANDER_RING_AHEAD>(ring.done + slot, ring.next / slot_count() - 1u, kRingAhead);
+  return ring.slots + slot * ring.slot_bytes;
 }
 
 // The oldest piece has been read: its slot takes the next one.
 static inline void release(thread Ring& ring) {
   simdgroup_barrier(mem_flags::mem_threadgroup);
-  fetch(ring, ring.slot);
-  ring.turn += ring.slot == kRingAhead ? 1u : 0u;
-  ring.slot = ring.slot == kRingAhead ? 0u : ring.slot + 1u;
+  fetch(ring);
 }

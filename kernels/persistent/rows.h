@@ -68,10 +68,11 @@ template <typename Block, uint Lanes>
 static inline void multiply_items(thread Ring& ring, uint warp, Segment segment,
                                   SharedVector x, Results results, thread uint2& largest) {
   constexpr uint kStep = Lanes / uint(Block::kLanes);  // blocks that the lanes take at a time
-  const uint lane = ring.lane % Lanes;
+  const uint self = fresh(ring.lane);
+  const uint lane = self % Lanes;
   const uint part = lane % uint(Block::kLanes);
   const uint first = lane / uint(Block::kLanes);
-  const uint row_in_item = ring.lane / Lanes;
+  const uint row_in_item = self / Lanes;
   const uint row_blocks = segment.row_blocks;
   const uint piece_blocks = segment.piece_blocks;
   const uint role = segment.role;

@@ -64,15 +64,11 @@ PersistentToken::PersistentToken(const Weights& weights, Device& device)
   const std::uint32_t blocks = device.info().resident_groups;
   memory_.buffers = make_layer_buffers(config, 1, blocks, device);
   memory_.state = make_state_buffers(config, device);
-  const std::uint64_t ranks =
-      std::uint64_t{config.rank_w} + config.rank_a + config.rank_v + config.rank_g;
   BufferPool pool;
   pool.add(layers_, plan_.layers.size() * sizeof(LayerPlan));
   pool.add(blocks_, plan_.blocks.size() * sizeof(BlockPlan));
   pool.add(pieces_, plan_.pieces.size() * sizeof(Piece));
   pool.add(segments_, plan_.segments.size() * sizeof(Segment));
-  pool.add(activations_,
-           (6 * width + (ranks + 3) / 4 * 4 + config.ffn_width) * sizeof(float));
   pool.add(added_, width * sizeof(std::int64_t));
   pool.add(barrier_, 2 * sizeof(std::uint32_t));
   pool.add(trace_, (std::uint64_t{5} * config.layers + 2) * sizeof(std::uint64_t));
@@ -113,8 +109,13 @@ Program PersistentToken::record(const View& token, bool logits) const {
                        in(pieces_),
                        in_out(memory_.state.all),
                        in_out(memory_.buffers.x),
-                       in_out(activations_),
                        in_out(added_),
+                       in_out(memory_.buffers.normalized),
+                       in_out(memory_.buffers.projected),
+                       in_out(memory_.buffers.low_rank),
+                       in_out(memory_.buffers.v_first),
+                       in_out(memory_.buffers.gated),
+                       in_out(memory_.buffers.hidden),
                        in_out(barrier_),
                        logits ? out(memory_.buffers.logits) : nothing,
                        logits ? out(memory_.buffers.maxima) : Binding{memory_.buffers.maxima},

@@ -41,7 +41,7 @@ class PersistentToken {
   TokenPlan plan_;
   ModelMemory memory_;
   View buffer_;  // of all weights
-  View layers_, blocks_, segments_, pieces_, activations_, added_, barrier_, trace_;
+  View layers_, blocks_, segments_, pieces_, added_, barrier_, trace_;
 };
 
 }  // namespace gander::gpu

@@ -53,6 +53,12 @@ inline void add_in_any_order(long* to, long value) {
   *to += value;
 }
 
+// The same number, of which a compiler knows nothing: what is computed from it is computed here
+// again, and not kept in registers from before.
+inline uint fresh(uint x) {
+  return x;
+}
+
 // 1 / x to a few units in the last place.
 inline float reciprocal(float x) {
   return 1.0f / x;
@@ -74,12 +80,11 @@ MSL_FUNCTION void meet_blocks(uint* arrived, uint expected) {
                  : "memory");
     uint seen;
     do {
-      asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];"
+      asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
                    : "=r"(seen)
                    : "l"((MSL_GLOBAL uint*)arrived)
                    : "memory");
     } while (seen < expected);
-    asm volatile("fence.acq_rel.gpu;" ::: "memory");
   }
   __syncthreads();
 }
@@ -164,6 +169,12 @@ MSL_FUNCTION int dot4_unsigned(uint a, int b, int sum) {
 MSL_FUNCTION void add_in_any_order(long* to, long value) {
   asm volatile("red.relaxed.gpu.global.add.u64 [%0], %1;" ::"l"((MSL_GLOBAL long*)to), "l"(value)
                : "memory");
+}
+
+MSL_FUNCTION uint fresh(uint x) {
+  uint same;
+  asm volatile("mov.b32 %0, %1;" : "=r"(same) : "r"(x));
+  return same;
 }
 
 MSL_FUNCTION float reciprocal(float x) {
