@@ -23,17 +23,16 @@ struct Ring {
   uint slot_bytes;
   uint warp, lane;
   uint first, count;  // of the warp's pieces
-  uint next;          // piece to copy; `next` minus the number of slots is the oldest in the ring
+  uint next;          // piece to copy
+  uint slot;          // the oldest piece; its slot is the next one's
+  uint turn;          // times that all slots have been used
   Piece near;         // piece next / 32 * 32 + lane
   Piece far;          // 32 later: on its way while the near ones are used
 };
 
-static inline uint slot_count() {
-  return kRingAhead + 1u;
-}
-
-static inline uint slot_of(Ring ring, uint piece) {
-  return ring.warp * slot_count() + piece % slot_count();
+// Of all warps' slots.
+static inline uint own_slot(Ring ring) {
+  return ring.warp * (kRingAhead + 1u) + ring.slot;
 }
 
 static inline Piece load_piece(Ring ring, uint index) {
@@ -43,12 +42,12 @@ static inline Piece load_piece(Ring ring, uint index) {
   return index < ring.count ? ring.pieces[ring.first + index] : none;
 }
 
-// Begins to copy the next piece to its slot, if there is one.
+// Begins to copy the next piece, if there is one, to the oldest one's slot.
 static inline void fetch(thread Ring& ring) {
   const ushort at = ushort(ring.next % 32u);
   const uint offset = simd_shuffle(ring.near.offset, at);
   const uint bytes = simd_shuffle(ring.near.bytes, at);
-  const uint slot = slot_of(ring, ring.next);
+  const uint slot = own_slot(ring);
   begin_piece(ring.slots + slot * ring.slot_bytes, ring.weights + 16ul * offset, bytes,
               ring.done + slot, ring.lane);
   ++ring.next;
@@ -56,19 +55,24 @@ static inline void fetch(thread Ring& ring) {
     ring.near = ring.far;
     ring.far = load_piece(ring, ring.next + 32u + ring.lane);
   }
+  const bool wraps = ring.slot == kRingAhead;
+  ring.turn += wraps ? 1u : 0u;
+  ring.slot = wraps ? 0u : ring.slot + 1u;
 }
 
 static inline void start(thread Ring& ring) {
   ring.next = 0u;
+  ring.slot = 0u;
   ring.near = load_piece(ring, ring.lane);
   ring.far = load_piece(ring, 32u + ring.lane);
-  for (uint i = 0u; i < slot_count(); ++i) fetch(ring);
+  for (uint i = 0u; i <= kRingAhead; ++i) fetch(ring);
+  ring.turn = 0u;
 }
 
 // The oldest piece, when it is there.
 static inline threadgroup const uchar* take(thread Ring& ring) {
-  const uint slot = slot_of(ring, ring.next);
-  wait_for_piece<GANDER_RING_AHEAD>(ring.done + slot, ring.next / slot_count() - 1u, kRingAhead);
+  const uint slot = own_slot(ring);
+  wait_for_piece<GANDER_RING_AHEAD>(ring.done + slot, ring.turn, kRingAhead);
   return ring.slots + slot * ring.slot_bytes;
 }
 
