@@ -12,22 +12,29 @@ list(FILTER GANDER_METAL_STANDIN_SOURCES EXCLUDE REGEX "/exit_check\\.cpp$")
 add_library(gander_metal_on_linux OBJECT ${GANDER_METAL_STANDIN_SOURCES}
                                          ${GANDER_METAL_HOST_SOURCES})
 target_link_libraries(gander_metal_on_linux PUBLIC gander_internal)
+# Both sides declare the runtime's functions, with types of their own: not in one unit.
+set_target_properties(gander_metal_on_linux PROPERTIES UNITY_BUILD_MODE GROUP)
+set_source_files_properties(${GANDER_METAL_HOST_SOURCES} PROPERTIES UNITY_GROUP host)
+set_source_files_properties(${GANDER_METAL_STANDIN_SOURCES} PROPERTIES UNITY_GROUP standin)
+target_compile_options(gander_metal_on_linux PRIVATE ${GANDER_LITTLE_OPTIMIZED})
+gander_precompile(gander_metal_on_linux ${GANDER_PRECOMPILED})
 
 add_executable(gander_metal_tests ${GANDER_METAL_TEST_SOURCES} tests/support/backend_check.cpp
                                   tests/support/synthetic_model.cpp)
 target_link_libraries(gander_metal_tests PRIVATE gander_metal_on_linux GTest::gtest_main
                                                  GTest::gmock)
 target_compile_definitions(gander_metal_tests PRIVATE GANDER_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+target_compile_options(gander_metal_tests PRIVATE ${GANDER_LITTLE_OPTIMIZED})
+gander_precompile(gander_metal_tests ${GANDER_PRECOMPILED} <gmock/gmock.h> <gtest/gtest.h>)
 gtest_discover_tests(gander_metal_tests DISCOVERY_TIMEOUT 60)
 
 if(TARGET gander_app)
-  add_executable(gander_metal_standin ${GANDER_APP_SOURCES} tests/metal_standin/exit_check.cpp)
+  add_executable(gander_metal_standin $<TARGET_OBJECTS:gander_app_objects>
+                                      tests/metal_standin/exit_check.cpp)
   set_target_properties(gander_metal_standin PROPERTIES RUNTIME_OUTPUT_DIRECTORY
                                                         ${PROJECT_BINARY_DIR})
-  target_include_directories(gander_metal_standin PRIVATE ${GANDER_LIBEDIT_INCLUDE})
   target_link_libraries(gander_metal_standin PRIVATE gander_metal_on_linux CLI11::CLI11
                                                      ${GANDER_LIBEDIT_LIBRARY})
-  target_compile_options(gander_metal_standin PRIVATE $<$<CONFIG:Release>:-O1>)
 
   if(GANDER_SANITIZE)
     return() # ten times slower, and the tests above use the same code

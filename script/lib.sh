@@ -57,6 +57,32 @@ run_tests() {
   return $status
 }
 
+# run_directly PRESET EXECUTABLE FILTER: one process for each core, not one for each test. Under
+# sanitizers starting takes longer than most tests. Prints what fails, and the counts.
+run_directly() {
+  local folder executable="$2" filter="$3" shards index failed=0 log
+  folder="$(build_folder "$1")"
+  shards="$(cores)"
+  local jobs=()
+  for ((index = 0; index < shards; ++index)); do
+    LSAN_OPTIONS="suppressions='$PWD/tests/leak_suppressions.txt':print_suppressions=0" \
+      GTEST_TOTAL_SHARDS="$shards" GTEST_SHARD_INDEX="$index" \
+      "$folder/$executable" --gtest_brief=1 --gtest_filter="$filter" \
+      >"$folder/$executable.$index.log" 2>&1 </dev/null &
+    jobs+=($!)
+  done
+  for ((index = 0; index < shards; ++index)); do
+    log="$folder/$executable.$index.log"
+    if wait "${jobs[index]}"; then
+      grep -E "^\[ +PASSED +\] [1-9]" "$log" || die "$executable ran no tests"
+    else
+      cat "$log" >&2
+      failed=1
+    fi
+  done
+  return $failed
+}
+
 print_counts() {  # all, failed, skipped, disabled
   echo "$(($1 - $2 - $3 - $4)) passed, $2 failed, $(($3 + $4)) skipped"
 }

@@ -15,11 +15,11 @@
 namespace gander {
 namespace {
 
-constexpr std::size_t kTokens = 150;  // three chunks, the last not whole
+constexpr std::size_t kTextTokens = 150;  // three chunks, the last not whole
 
 std::vector<TokenId> text(const Config& config) {
   std::vector<TokenId> tokens;
-  for (std::size_t i = 0; i < kTokens; ++i) {
+  for (std::size_t i = 0; i < kTextTokens; ++i) {
     tokens.push_back(static_cast<TokenId>((i * i * 31 + 7 * i) % config.vocab_size));
   }
   return tokens;
@@ -46,7 +46,7 @@ std::map<std::string, std::vector<double>> expected_importance(
   const auto add = [&](const std::string& name, std::span<const double> squares) {
     std::vector<double>& sum = sums[name];
     sum.resize(squares.size());
-    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += squares[i] / kTokens;
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += squares[i] / kTextTokens;
   };
   ReferenceBackend reference(weights);
   reference.set_hook([&](std::string_view name, std::uint32_t layer,

@@ -14,7 +14,7 @@
 namespace gander {
 namespace {
 
-constexpr std::size_t kTokens = 5;
+constexpr std::size_t kStageTokens = 5;
 
 // The reference's intermediates for a text: by name, layer and token.
 struct Intermediates {
@@ -60,7 +60,7 @@ TEST_P(CpuStages, EachAgreesWithTheReference) {
   config.layers = 3;
   const auto weights =
       std::make_shared<const Weights>(make_synthetic_weights(config, 3, GetParam()));
-  const std::vector<TokenId> text = some_tokens(config, kTokens);
+  const std::vector<TokenId> text = some_tokens(config, kStageTokens);
   const double tolerance = info(GetParam()).block_size > 1 ? kQuantizedTolerance : 1e-5;
   const Intermediates expected = reference_run(weights, text);
 
@@ -68,7 +68,7 @@ TEST_P(CpuStages, EachAgreesWithTheReference) {
     ThreadPool pool(1);
     const CpuWeights prepared = prepare_weights(weights, pool);
     State state(config);
-    Activations buffers(config, kTokens, 1);
+    Activations buffers(config, kStageTokens, 1);
     const auto check = [&](const char* name, std::uint32_t layer, const float* values) {
       const std::vector<double> rows = expected.rows(name, layer);
       const double error =
@@ -78,7 +78,7 @@ TEST_P(CpuStages, EachAgreesWithTheReference) {
     };
 
     const auto run = [&](Worker& worker) {
-      const StageContext context = {prepared, **kernels, buffers, state, worker, kTokens};
+      const StageContext context = {prepared, **kernels, buffers, state, worker, kStageTokens};
       embed(context, text);
       check("embedded", 0, buffers.x);
       for (std::uint32_t layer = 0; layer < config.layers; ++layer) {
@@ -111,8 +111,8 @@ TEST_P(CpuStages, EachAgreesWithTheReference) {
         ffn_value(context, layer);
         check("x_ffn", layer, buffers.x);
       }
-      std::vector<float> logits(kTokens * config.vocab_size);
-      head(context, kTokens, logits.data());
+      std::vector<float> logits(kStageTokens * config.vocab_size);
+      head(context, kStageTokens, logits.data());
       check("logits", config.layers, logits.data());
     };
     pool.run([&run](Worker& worker) { run(worker); });

@@ -47,17 +47,17 @@ TokenId best(const std::vector<float>& logits) {
 
 /// Mean of -ln p(token) over the first 4096 tokens of the text, after token 0.
 double mean_loss(Backend& backend) {
-  constexpr std::size_t kTokens = 4096;
+  constexpr std::size_t kLossTokens = 4096;
   const Tokenizer tokenizer = read_vocabulary(source_path("tests/data/demo_vocab.txt"));
   std::vector<TokenId> tokens = {0};
   tokenizer.encode(read_text(source_path("tests/data/demo_text.txt")), tokens);
-  EXPECT_GT(tokens.size(), kTokens);
+  EXPECT_GT(tokens.size(), kLossTokens);
   const std::size_t vocab_size = backend.config().vocab_size;
   constexpr std::size_t kChunk = 256;
   std::vector<float> logits(kChunk * vocab_size);
   double sum = 0;
   backend.reset();
-  for (std::size_t begin = 0; begin < kTokens; begin += kChunk) {
+  for (std::size_t begin = 0; begin < kLossTokens; begin += kChunk) {
     backend.forward(std::span(tokens).subspan(begin, kChunk), Logits::All, logits);
     for (std::size_t i = 0; i < kChunk; ++i) {
       const auto row = std::span(logits).subspan(i * vocab_size, vocab_size);
@@ -66,7 +66,7 @@ double mean_loss(Backend& backend) {
       sum += std::log(total) - row[tokens[begin + i + 1]];
     }
   }
-  return sum / kTokens;
+  return sum / kLossTokens;
 }
 
 TEST(DemoModel, ShippedFileKeepsTheLossAndTheTopTokens) {

@@ -1,3 +1,4 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -8,6 +9,7 @@
 #include "backend/gpu/gpu_backend.h"
 #include "backend/reference/reference_backend.h"
 #include "backend/self_test.h"
+#include "base/error.h"
 #include "tests/support/backend_check.h"
 #include "tests/support/synthetic_model.h"
 #include "tests/support/test_device.h"
@@ -192,6 +194,18 @@ TEST(GpuBackend, SynchronisesAsOftenAsAsked) {
   EXPECT_EQ(waits(SyncMode::Layer), 3U + 2);
   EXPECT_EQ(waits(SyncMode::Token), 1U);
   EXPECT_EQ(waits(SyncMode::Async), 1U);
+}
+
+TEST(GpuBackend, RefusesHeadsWiderThanTheKernelsTake) {
+  Config config = two_layers(256);
+  EXPECT_NO_THROW(emulated(synthetic(config)));
+  config.head_size = 288;
+  config.heads = 2;
+  config.width = 576;
+  const std::shared_ptr<const Weights> weights = synthetic(config);
+  EXPECT_THAT([&] { emulated(weights); },
+              testing::ThrowsMessage<Error>(
+                  "heads of 288 channels: GPUs take up to 256, use --backend cpu"));
 }
 
 TEST(SelfTest, PassesOnTheEmulationAndNoticesWrongWeights) {

@@ -13,7 +13,7 @@ namespace gander::gpu {
 
 namespace {
 
-constexpr double kStageTolerance = 1e-5;
+constexpr double kValueTolerance = 1e-5;
 
 // One random matrix with all that stage E reads, and the exact result.
 struct Product {
@@ -60,7 +60,7 @@ FfnValue run(Device& device, const Product& product, FfnValueShape shape) {
 
 void check(Device& device, const Product& product, FfnValueShape shape) {
   const FfnValue out = run(device, product, shape);
-  EXPECT_LT((relative_error<float, double>(out.x, product.expected)), kStageTolerance);
+  EXPECT_LT((relative_error<float, double>(out.x, product.expected)), kValueTolerance);
   EXPECT_EQ(out.shift, product.normalized);
   // Ready for the next token.
   EXPECT_EQ(out.counters, std::vector<std::uint32_t>(out.counters.size()));

@@ -323,6 +323,27 @@ TEST(GpuSampling, TiesGoToTheLowerId) {
   }
 }
 
+// All steps with as few threads as have something to race for: for the thread sanitizer.
+TEST(GpuSampling, TwoSimdGroups) {
+  std::mt19937 random(5);
+  const std::vector<float> logits = random_logits(random, 300, 2.0F);
+  const SamplerSettings top_k = {.top_k = 3, .seed = 9};
+  const SamplerSettings others = {.top_p = 0.8F,
+                                  .min_p = 0.01F,
+                                  .presence_penalty = 0.5F,
+                                  .logit_bias = {{7, 2.0F}},
+                                  .seed = 9};
+  for (const SamplerSettings& settings : {top_k, others}) {
+    Sampler sampler(settings, 300, nullptr);
+    OnDevice device(sampler, 300, 64);
+    for (int i = 0; i < 2; ++i) {
+      const TokenId token = device.sample(logits);
+      EXPECT_EQ(token, sampler.sample(logits));
+      sampler.accept(token);
+    }
+  }
+}
+
 TEST(GpuSampling, GoesOnWhereASamplerStands) {
   const SamplerSettings settings = {.top_p = 0.8F,
                                     .presence_penalty = 1.0F,

@@ -168,6 +168,24 @@ TEST(GpuStagesTest, AnyNumberOfThreadsAndRows) {
   }
 }
 
+// Every kernel of the token program with as few threads as have something to race for: what the
+// thread sanitizer, to which each of them costs milliseconds, has time for.
+TEST(GpuStagesTest, TwoSimdGroupsEach) {
+  constexpr StageShape kShape = {64, 1024};
+  const auto device = open_test_device();
+  for (const StageCase& token :
+       {StageCase(odd_stage_weights(DataType::F32)), StageCase(stage_weights(DataType::Q4_K))}) {
+    expect_close("embedded", run_embed(*device, token, 64), token.exact("embedded", 0));
+    check_time_mix_in(*device, token, 1, kShape);
+    check_wkv(*device, token, 1, 64);
+    expect_close("time_mix_out", run_time_mix_out(*device, token, 1, kShape),
+                 token.exact("x_att", 1));
+    check_ffn_key(*device, token, 1, kShape);
+    expect_close("x", run_ffn_value(*device, token, 1, {64, 2, true}).x, token.exact("x_ffn", 1));
+    check_head(*device, token, kShape);
+  }
+}
+
 TEST(GpuStagesTest, TheSameBitsInAnyOrderOfThreadsAndGroups) {
   constexpr StageShape kShape = {96, 12};
   const auto forward = open_test_device(Order::Forward);

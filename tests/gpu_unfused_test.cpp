@@ -145,7 +145,7 @@ class GpuUnfusedStages : public testing::TestWithParam<Models> {};
 // Both recordings compute with the same weights in fp32. What differs is the order of sums, and
 // through it what comes in from the layers before. As a share of the largest value. Seen: up to
 // 4e-6, and 1.2e-5 after the group norm, which magnifies what a head has little of.
-constexpr double kStageTolerance = 4e-5;
+constexpr double kUnfusedTolerance = 4e-5;
 
 TEST_P(GpuUnfusedStages, EqualTheFusedOnes) {
   const Models& models = GetParam();
@@ -165,7 +165,7 @@ TEST_P(GpuUnfusedStages, EqualTheFusedOnes) {
     const std::vector<float> actual = both.read(of_unfused);
     const double error =
         relative_error(std::span<const float>(actual), std::span<const float>(expected));
-    EXPECT_LE(error, kStageTolerance) << what;
+    EXPECT_LE(error, kUnfusedTolerance) << what;
     worst[what] = std::max(worst[what], error);
     // Zeros would agree as well.
     EXPECT_TRUE(std::ranges::any_of(expected, [](float x) { return x != 0; })) << what;

@@ -20,7 +20,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
-const Weights& weights() {
+const Weights& model_weights() {
   static const Weights kWeights = make_synthetic_weights(synthetic_config(), 1);
   return kWeights;
 }
@@ -29,7 +29,7 @@ const Weights& weights() {
 class ModelFile : public ::testing::Test {
  protected:
   void write_model(const Tokenizer* tokenizer) {
-    export_gguf(path("m.gguf"), weights(), tokenizer, store_as(DataType::F32, DataType::F32));
+    export_gguf(path("m.gguf"), model_weights(), tokenizer, store_as(DataType::F32, DataType::F32));
   }
   /// A vocabulary of the 256 bytes and `more`, in a text file.
   void write_vocabulary(const std::string& name, const std::vector<std::string>& more) const {
@@ -104,9 +104,9 @@ TEST_F(ModelFile, TheFingerprintIsOfWeightsAndVocabulary) {
   write_vocabulary("v.txt", {"ac"});
   EXPECT_NE(open(path("v.txt")).fingerprint, model.fingerprint);
 
-  const std::uint64_t original = fingerprint_of(weights(), nullptr);
+  const std::uint64_t original = fingerprint_of(model_weights(), nullptr);
   const auto expect_change = [&](const char* what, auto change) {
-    Weights changed = weights();
+    Weights changed = model_weights();
     change(changed);
     EXPECT_NE(fingerprint_of(changed, nullptr), original) << what;
   };
@@ -143,7 +143,7 @@ TEST_F(ModelFile, MemoryIsThatOfTheWeightsAndALittle) {
 
 TEST(Memory, ChecksThatAModelFits) {
   // A matrix far beyond any machine; nothing reads it.
-  auto huge = std::make_shared<Weights>(weights());
+  auto huge = std::make_shared<Weights>(model_weights());
   huge->head.rows = 1U << 31;
   huge->head.columns = 1U << 20;
   Model model;

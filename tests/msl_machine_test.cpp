@@ -69,7 +69,7 @@ TEST(MslMachine, AMissingBarrierReadsNaNs) {
   }
 }
 
-std::string error_of(std::string_view kernel) {
+std::string error_of_running(std::string_view kernel) {
   const auto device = open_emulated_device();
   std::vector<float> out(64);
   KernelRun run(*device, kernel);
@@ -83,14 +83,14 @@ std::string error_of(std::string_view kernel) {
 }
 
 TEST(MslMachine, SaysWhereThreadsWaitForEachOtherInVain) {
-  EXPECT_EQ(error_of("test_divergent_barriers"),
+  EXPECT_EQ(error_of_running("test_divergent_barriers"),
             "kernel test_divergent_barriers, group 0 0 0: threads wait at different barriers: "
             "thread 0 waits at tests/msl/machine.metal:56, thread 32 waits at "
             "tests/msl/machine.metal:58");
-  EXPECT_EQ(error_of("test_left_barrier"),
+  EXPECT_EQ(error_of_running("test_left_barrier"),
             "kernel test_left_barrier, group 0 0 0: threads wait at a barrier that others never "
             "reach: thread 0 waits at tests/msl/machine.metal:67, thread 63 has left the kernel");
-  EXPECT_EQ(error_of("test_divergent_lanes"),
+  EXPECT_EQ(error_of_running("test_divergent_lanes"),
             "kernel test_divergent_lanes, group 0 0 0: lanes of a SIMD group wait at different "
             "places: thread 0 waits at tests/msl/machine.metal:76, thread 16 waits at "
             "tests/msl/machine.metal:78");

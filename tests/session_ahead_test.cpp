@@ -17,7 +17,7 @@ using ::testing::ElementsAre;
 
 using Ids = std::vector<TokenId>;
 
-TokenId byte(char c) {
+TokenId token_of(char c) {
   return static_cast<TokenId>(static_cast<unsigned char>(c)) + 1;
 }
 
@@ -31,7 +31,7 @@ void predict_from_two(std::span<const TokenId> history, std::span<float> logits)
   for (std::size_t token = 257; token < logits.size(); ++token) {
     logits[token] = static_cast<float>(random() % 1000) / 300.0F;
   }
-  logits[byte('a')] = logits[byte('b')] = 1.0F;
+  logits[token_of('a')] = logits[token_of('b')] = 1.0F;
   logits[0] = 2.0F;
 }
 
@@ -128,7 +128,7 @@ TEST(SessionAhead, AStopStringLeavesNoTraceWhereverBlocksEnd) {
     Ids script;
     std::size_t kept;
   };
-  const TokenId a = byte('a');
+  const TokenId a = token_of('a');
   const TokenId s1 = 257;                                         // "<s"
   const TokenId s2 = 258;                                         // "top"
   const TokenId s3 = 259;                                         // "/>"
@@ -141,7 +141,7 @@ TEST(SessionAhead, AStopStringLeavesNoTraceWhereverBlocksEnd) {
     const GenerateResult result = device.generate({.stops = {"<stop/>"}, .tokens_ahead = 3});
     EXPECT_EQ(result.reason, StopReason::StopString);
     EXPECT_EQ(result.text, std::string(c.kept, 'a'));
-    Ids read = {0, byte('x')};
+    Ids read = {0, token_of('x')};
     read.insert(read.end(), c.kept, a);
     EXPECT_EQ(device.backend().history(), read) << c.kept;
     EXPECT_EQ(device.session.tokens(), read);
@@ -151,17 +151,17 @@ TEST(SessionAhead, AStopStringLeavesNoTraceWhereverBlocksEnd) {
 
 // A stop string of eight tokens that begins in the first of blocks of two.
 TEST(SessionAhead, AStopStringMayLastForManyBlocks) {
-  const Ids script = {byte('a'), byte('1'), byte('2'), byte('3'), byte('4'),
-                      byte('5'), byte('6'), byte('7'), byte('8')};
+  const Ids script = {token_of('a'), token_of('1'), token_of('2'), token_of('3'), token_of('4'),
+                      token_of('5'), token_of('6'), token_of('7'), token_of('8')};
   Generated device({}, scripted(2, script), true);
   const GenerateResult result = device.generate({.stops = {"12345678"}, .tokens_ahead = 2});
   EXPECT_EQ(result.text, "a");
-  EXPECT_EQ(device.backend().history(), (Ids{0, byte('x'), byte('a')}));
+  EXPECT_EQ(device.backend().history(), (Ids{0, token_of('x'), token_of('a')}));
 }
 
 TEST(SessionAhead, TheLastBlockEndsAtTheLimit) {
   for (const std::uint32_t block : {1U, 2U, 3U, 8U, 64U, 1000U}) {
-    Generated device({}, scripted(2, Ids(200, byte('a'))), true);
+    Generated device({}, scripted(2, Ids(200, token_of('a'))), true);
     const GenerateResult result = device.generate({.max_tokens = 130, .tokens_ahead = block});
     EXPECT_EQ(result.tokens, 130U);
     EXPECT_EQ(device.backend().history().size(), 2U + 129U) << "nothing was taken back";
@@ -172,7 +172,7 @@ TEST(SessionAhead, TheLastBlockEndsAtTheLimit) {
 }
 
 TEST(SessionAhead, TextComesBlockByBlockWhileOneMoreIsQueued) {
-  Generated device({}, scripted(2, Ids(100, byte('a'))), true);
+  Generated device({}, scripted(2, Ids(100, token_of('a'))), true);
   std::vector<int> blocks;
   device.session.generate(device.sampler, {.max_tokens = 8, .tokens_ahead = 2},
                           [&](std::string_view) {
@@ -183,30 +183,31 @@ TEST(SessionAhead, TextComesBlockByBlockWhileOneMoreIsQueued) {
 }
 
 TEST(SessionAhead, TheCpuSamplesWhatTheDeviceCannot) {
-  Generated penalised({}, scripted(2, {byte('a')}), true,
+  Generated penalised({}, scripted(2, {token_of('a')}), true,
                       {.temperature = 0.0F, .presence_penalty = 1.0F});
   EXPECT_EQ(penalised.generate({}).text, "a");
   EXPECT_EQ(penalised.backend().blocks(), 0);
-  Generated off({}, scripted(2, {byte('a')}), true);
+  Generated off({}, scripted(2, {token_of('a')}), true);
   EXPECT_EQ(off.generate({.tokens_ahead = 0}).text, "a");
   EXPECT_EQ(off.backend().blocks(), 0);
 }
 
 TEST(SessionAhead, GoesOnFromEvaluate) {
-  Generated device({}, scripted(3, {byte('a'), byte('b')}), true);
+  Generated device({}, scripted(3, {token_of('a'), token_of('b')}), true);
   device.session.evaluate(Ids{7});
   EXPECT_EQ(device.generate({}).text, "ab");
 }
 
 TEST(SessionAhead, AnExceptionLeavesTheSequenceWhereItWas) {
-  Generated device({}, scripted(2, {byte('a'), byte('b'), byte('c'), byte('d')}), true);
+  Generated device({}, scripted(2, {token_of('a'), token_of('b'), token_of('c'), token_of('d')}),
+                   true);
   const auto throw_at_c = [](std::string_view piece) -> bool {
     if (piece == "c") throw std::runtime_error("no more");
     return true;
   };
   EXPECT_THROW(device.session.generate(device.sampler, {.tokens_ahead = 2}, throw_at_c),
                std::runtime_error);
-  EXPECT_EQ(device.session.tokens(), (Ids{0, byte('x'), byte('a'), byte('b')}));
+  EXPECT_EQ(device.session.tokens(), (Ids{0, token_of('x'), token_of('a'), token_of('b')}));
   EXPECT_EQ(device.backend().history(), device.session.tokens());
 }
 

@@ -15,7 +15,7 @@
 namespace gander {
 namespace {
 
-struct Options {
+struct BenchOptions {
   ModelOptions model;
   std::uint32_t prefill = 512;
   std::uint32_t decode = 128;
@@ -66,7 +66,7 @@ struct Results {
   Speeds prefill, decode;
 };
 
-Results measure(Backend& backend, const std::vector<TokenId>& tokens, const Options& options) {
+Results measure(Backend& backend, const std::vector<TokenId>& tokens, const BenchOptions& options) {
   std::vector<float> logits(backend.config().vocab_size);
   const auto likeliest = [&] {
     return static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin());
@@ -103,7 +103,7 @@ void print_speeds(std::string_view name, const Speeds& speeds, std::uint32_t tok
                     speeds.least(), speeds.most()));
 }
 
-int bench(const Options& options) {
+int bench(const BenchOptions& options) {
   const Model model = open_model(options.model);
   const std::unique_ptr<Backend> backend = create_backend(model, options.model);
   const unsigned cores = std::max(1U, std::thread::hardware_concurrency());
@@ -156,7 +156,7 @@ int bench(const Options& options) {
 }  // namespace
 
 void add_bench_command(CLI::App& program, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<BenchOptions>();
   CLI::App* command = program.add_subcommand("bench", "Measure speed and use of memory bandwidth");
   add_model_argument(*command, options->model);
   const auto add = [&](const char* name, std::uint32_t& value, const char* what) {

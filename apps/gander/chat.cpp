@@ -21,7 +21,7 @@
 namespace gander {
 namespace {
 
-struct Options {
+struct ChatOptions {
   ModelOptions model;
   SamplerOptions sampler;
   GenerateOptions generate{.max_tokens = 1024, .stops = {}, .stop_at_end_of_text = true};
@@ -38,7 +38,7 @@ constexpr std::array<std::pair<std::string_view, Thinking>, 5> kThinking = {
 
 // What --think says. Its word may be left out, so that the word after it may be the model: then it
 // becomes options.model.path.
-Thinking find_thinking(Options& options) {
+Thinking find_thinking(ChatOptions& options) {
   if (options.think_option->count() == 0) return Thinking::None;
   if (options.think.empty()) return Thinking::Free;
   for (const auto& [name, thinking] : kThinking) {
@@ -64,7 +64,7 @@ constexpr std::string_view kHelp =
 /// it ends the program, as a script expects.
 class Chat {
  public:
-  Chat(Session& session, Sampler& sampler, Thinking thinking, const Options& options)
+  Chat(Session& session, Sampler& sampler, Thinking thinking, const ChatOptions& options)
       : sampler_(sampler),
         thinking_(thinking),
         options_(options),
@@ -219,7 +219,7 @@ class Chat {
 
   Sampler& sampler_;
   Thinking thinking_;
-  const Options& options_;
+  const ChatOptions& options_;
   Conversation conversation_;
   LineEditor editor_;
   std::string greeting_;
@@ -227,7 +227,7 @@ class Chat {
   int code_ = 0;
 };
 
-int chat(Options options) {
+int chat(ChatOptions options) {
   const Thinking thinking = find_thinking(options);
   require_utf8(options.system, "the system text");
   const Model model = open_model(options.model);
@@ -245,7 +245,7 @@ int chat(Options options) {
 }  // namespace
 
 void add_chat_command(CLI::App& program, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ChatOptions>();
   CLI::App* command = program.add_subcommand("chat", "Talk with a model");
   add_model_argument(*command, options->model);
   options->think_option =

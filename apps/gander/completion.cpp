@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "apps/gander/commands.h"
+#include "apps/gander/help.h"
 #include "apps/gander/terminal.h"
 
 namespace gander {
@@ -24,13 +25,6 @@ std::vector<CLI::App*> commands_of(CLI::App& program) {
 std::vector<const CLI::Option*> flags_of(const CLI::App& command) {
   const CLI::App* pointer = &command;
   return pointer->get_options([](const CLI::Option* option) { return option->nonpositional(); });
-}
-
-std::vector<std::string> spellings(const CLI::Option& option) {
-  std::vector<std::string> names;
-  for (const std::string& name : option.get_snames()) names.push_back(fmt::format("-{}", name));
-  for (const std::string& name : option.get_lnames()) names.push_back(fmt::format("--{}", name));
-  return names;
 }
 
 bool takes_value(const CLI::Option& option) {

@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::size_t kTokensOfRow = 512;
 
-struct Options {
+struct EvalOptions {
   ModelOptions model;
   std::vector<std::string> paths;  ///< [MODEL] FILE
   std::string compare;             ///< another model; empty: none
@@ -33,7 +33,7 @@ struct Text {
   std::size_t bytes = 0;
 };
 
-Text read_text(const Options& options, const Tokenizer& tokenizer) {
+Text read_text(const EvalOptions& options, const Tokenizer& tokenizer) {
   const std::string& file = options.paths.back();
   Text text = {tokenizer.encode(read_input(file))};
   if (options.limit != 0 && text.tokens.size() > options.limit) text.tokens.resize(options.limit);
@@ -94,7 +94,7 @@ void print_run(const Backend& backend, const Text& text, double seconds) {
                     static_cast<double>(text.tokens.size()) / seconds, backend.description()));
 }
 
-void evaluate(const Options& options, const Model& model, const Text& text) {
+void evaluate(const EvalOptions& options, const Model& model, const Text& text) {
   const std::unique_ptr<Backend> backend = create_backend(model, options.model);
   const auto begin = std::chrono::steady_clock::now();
   double total = 0;
@@ -123,7 +123,7 @@ void evaluate(const Options& options, const Model& model, const Text& text) {
   print_run(*backend, text, seconds);
 }
 
-Model open_other(const Options& options, const Model& model) {
+Model open_other(const EvalOptions& options, const Model& model) {
   ModelOptions other_options = options.model;
   other_options.path = options.compare;
   Model other = open_model(other_options);
@@ -156,7 +156,7 @@ void print_row(const Comparison& comparison) {
   flush_output();
 }
 
-void compare(const Options& options, const Model& model, const Text& text) {
+void compare(const EvalOptions& options, const Model& model, const Text& text) {
   const Model other = open_other(options, model);
   const std::unique_ptr<Backend> reference = create_backend(other, options.model);
   const std::unique_ptr<Backend> backend = create_backend(model, options.model);
@@ -210,7 +210,7 @@ void compare(const Options& options, const Model& model, const Text& text) {
   print_run(*backend, text, seconds);
 }
 
-int eval(Options options) {
+int eval(EvalOptions options) {
   if (options.paths.size() == 2) options.model.path = options.paths.front();
   const Model model = open_model(options.model);
   const Text text = read_text(options, require_tokenizer(model));
@@ -225,7 +225,7 @@ int eval(Options options) {
 }  // namespace
 
 void add_eval_command(CLI::App& program, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<EvalOptions>();
   CLI::App* command = program.add_subcommand("eval", "Measure how well a model predicts a text");
   command
       ->add_option("[MODEL] FILE", options->paths,

@@ -9,13 +9,6 @@
 namespace gander {
 namespace {
 
-std::vector<std::string> spellings(const CLI::Option& option) {
-  std::vector<std::string> names;
-  for (const std::string& name : option.get_snames()) names.push_back(fmt::format("-{}", name));
-  for (const std::string& name : option.get_lnames()) names.push_back(fmt::format("--{}", name));
-  return names;
-}
-
 std::vector<std::string> option_names(const CLI::App& command) {
   std::vector<std::string> names;
   for (const CLI::Option* option : command.get_options()) {
@@ -31,6 +24,13 @@ std::vector<std::string> command_names(const CLI::App& program) {
 }
 
 }  // namespace
+
+std::vector<std::string> spellings(const CLI::Option& option) {
+  std::vector<std::string> names;
+  for (const std::string& name : option.get_snames()) names.push_back(fmt::format("-{}", name));
+  for (const std::string& name : option.get_lnames()) names.push_back(fmt::format("--{}", name));
+  return names;
+}
 
 HelpFormatter::HelpFormatter() {
   column_width(30);

@@ -18,6 +18,9 @@ class HelpFormatter : public CLI::Formatter {
   std::string make_usage(const CLI::App* program, std::string name) const override;
 };
 
+/// "-n", "--tokens"
+std::vector<std::string> spellings(const CLI::Option& option);
+
 /// What is wrong with a command line, in one line, with the nearest right name for a misspelt one.
 std::string explain(CLI::App& program, const CLI::ParseError& error);
 

@@ -13,7 +13,7 @@
 namespace gander {
 namespace {
 
-struct Options {
+struct InspectOptions {
   ModelOptions model;
   bool tensors = false;
   bool json = false;
@@ -222,7 +222,7 @@ void print_tensors(const std::vector<Group>& groups, bool one_by_one) {
   }
 }
 
-int inspect(const Options& options) {
+int inspect(const InspectOptions& options) {
   const Model model = open_model(options.model);
   const TensorSource source = open_checkpoint(model.path);
   if (options.json) {
@@ -243,7 +243,7 @@ int inspect(const Options& options) {
 }  // namespace
 
 void add_inspect_command(CLI::App& program, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<InspectOptions>();
   CLI::App* command = program.add_subcommand("inspect", "Show what a checkpoint holds");
   add_model_argument(*command, options->model);
   command->add_flag("--tensors", options->tensors, "list every tensor by itself");

@@ -13,7 +13,7 @@
 namespace gander {
 namespace {
 
-struct Options {
+struct LogitsOptions {
   ModelOptions model;
   std::string tokens;
   std::size_t top = 10;
@@ -62,7 +62,7 @@ void print_top(const Model& model, std::span<const float> logits, std::size_t co
   }
 }
 
-int logits(const Options& options) {
+int logits(const LogitsOptions& options) {
   const std::vector<TokenId> tokens = parse_token_ids(options.tokens);
   if (tokens.empty()) fail("--tokens lists no token id, for example --tokens 0,1,2");
   const Model model = open_model(options.model);
@@ -87,7 +87,7 @@ int logits(const Options& options) {
 }  // namespace
 
 void add_logits_command(CLI::App& program, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<LogitsOptions>();
   CLI::App* command = program.add_subcommand("logits", "Print the logits after given tokens");
   add_model_argument(*command, options->model);
   command->add_option("--tokens", options->tokens, "token ids, separated by commas")

@@ -18,7 +18,7 @@ namespace {
 
 using gpu::Dispatch;
 
-struct Options {
+struct ProgramOptions {
   ModelOptions model;
   bool unfused = false;
   bool predict = false;
@@ -143,7 +143,7 @@ void print_predictions(const Recording& recording) {
   }
 }
 
-int show_program(const Options& options) {
+int show_program(const ProgramOptions& options) {
   const Model model = open_model(options.model);
   const Recording recording = record(*model.weights, options.unfused);
   if (options.json) {
@@ -168,7 +168,7 @@ int show_program(const Options& options) {
 }  // namespace
 
 void add_program_command(CLI::App& program, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ProgramOptions>();
   CLI::App* command =
       program.add_subcommand("program", "Show what a GPU does for a token of a model");
   add_model_argument(*command, options->model);

@@ -24,7 +24,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Options {
+struct QuantizeOptions {
   std::string input, output;
   std::string vocabulary;
   std::string type, mix{mixes().front().name};
@@ -61,7 +61,7 @@ DataType parse_type(const std::string& option, const std::string& text) {
        fmt::join(type_names(), ", "));
 }
 
-Recipe parse_recipe(const Options& options) {
+Recipe parse_recipe(const QuantizeOptions& options) {
   Recipe recipe{parse_type("--type", options.type), options.mix, {}};
   for (const std::string& text : options.exceptions) {
     const std::size_t equals = text.rfind('=');
@@ -76,7 +76,7 @@ Recipe parse_recipe(const Options& options) {
 
 // Written over, a mapped file would change under the reader's hands. A checkpoint of several files
 // protects its whole folder's.
-void check_output(const Options& options) {
+void check_output(const QuantizeOptions& options) {
   std::error_code ignored;
   if (!fs::exists(options.output, ignored)) return;
   if (fs::equivalent(options.input, options.output, ignored)) {
@@ -98,8 +98,8 @@ struct Calibrated {
 };
 
 /// Empty when Ctrl-C ended it.
-std::optional<Calibrated> calibrate(const Options& options, const Model& model, unsigned threads,
-                                    const InterruptGuard& guard) {
+std::optional<Calibrated> calibrate(const QuantizeOptions& options, const Model& model,
+                                    unsigned threads, const InterruptGuard& guard) {
   const Tokenizer& tokenizer = require_tokenizer(model);
   std::vector<TokenId> tokens = {0};
   tokenizer.encode(read_input(options.calibration), tokens);
@@ -159,7 +159,7 @@ double bits_per_weight(const Summary& summary) {
   return 8 * static_cast<double>(summary.bytes) / static_cast<double>(summary.weights);
 }
 
-Json summary_json(const Options& options, const Recipe& recipe, const Summary& summary,
+Json summary_json(const QuantizeOptions& options, const Recipe& recipe, const Summary& summary,
                   const std::optional<Calibrated>& calibrated, double seconds) {
   Json types = Json::object();
   for (const auto& [type, total] : summary.types) {
@@ -179,7 +179,7 @@ Json summary_json(const Options& options, const Recipe& recipe, const Summary& s
           {"seconds", seconds}};
 }
 
-void print_summary(const Options& options, const Recipe& recipe, const Summary& summary,
+void print_summary(const QuantizeOptions& options, const Recipe& recipe, const Summary& summary,
                    const std::optional<Calibrated>& calibrated, double seconds) {
   print(fmt::format("{}: {}, {:.2f} bits per weight, {:.1f} s\n", printable_line(options.output),
                     bytes_text(fs::file_size(options.output)), bits_per_weight(summary), seconds));
@@ -202,7 +202,7 @@ void print_summary(const Options& options, const Recipe& recipe, const Summary& 
   }
 }
 
-int quantize(const Options& options) {
+int quantize(const QuantizeOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
   const Recipe recipe = parse_recipe(options);
   const ChooseType choose = choose_by(recipe);
@@ -249,7 +249,7 @@ int quantize(const Options& options) {
 }  // namespace
 
 void add_quantize_command(CLI::App& program, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<QuantizeOptions>();
   CLI::App* command =
       program.add_subcommand("quantize", "Convert a checkpoint to GGUF, smaller if you like");
   command->add_option("IN", options->input, "checkpoint: GGUF, safetensors or .pth")->required();

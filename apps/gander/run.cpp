@@ -14,7 +14,7 @@
 namespace gander {
 namespace {
 
-struct Options {
+struct RunOptions {
   ModelOptions model;
   SamplerOptions sampler;
   GenerateOptions generate;
@@ -23,7 +23,7 @@ struct Options {
   bool echo = false, ignore_end = false, json = false, quiet = false, verbose = false;
 };
 
-std::string find_prompt(const Options& options) {
+std::string find_prompt(const RunOptions& options) {
   if (options.prompt_option->count() != 0) {
     if (options.prompt.empty()) fail("the prompt is empty: give some text after -p");
     require_utf8(options.prompt, "the prompt");
@@ -98,7 +98,7 @@ GenerateResult read_prompt(Session& session) {
 }
 
 // Streams the continuation to stdout; Ctrl-C ends the generation.
-GenerateResult stream(Session& session, Sampler& sampler, const Options& options,
+GenerateResult stream(Session& session, Sampler& sampler, const RunOptions& options,
                       std::string_view prompt) {
   const bool terminal = output_is_terminal();
   const bool echo = options.echo_option->count() != 0 ? options.echo : terminal;
@@ -120,7 +120,7 @@ GenerateResult stream(Session& session, Sampler& sampler, const Options& options
   return result;
 }
 
-int run(Options options) {
+int run(RunOptions options) {
   const std::string prompt = find_prompt(options);
   const SamplerSettings settings = sampler_settings(options.sampler);
   options.generate.stop_at_end_of_text = !options.ignore_end;
@@ -148,7 +148,7 @@ int run(Options options) {
   return 0;
 }
 
-void add_options(CLI::App& command, Options& options) {
+void add_options(CLI::App& command, RunOptions& options) {
   add_model_argument(command, options.model);
   options.prompt_option =
       command.add_option("-p,--prompt", options.prompt, "text to continue")->option_text("TEXT");
@@ -182,7 +182,7 @@ void add_options(CLI::App& command, Options& options) {
 }  // namespace
 
 void add_run_command(CLI::App& program, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<RunOptions>();
   CLI::App* command = program.add_subcommand("run", "Continue a text");
   add_options(*command, *options);
   command->footer(

@@ -11,12 +11,12 @@
 namespace gander {
 namespace {
 
-struct Options {
+struct SelftestOptions {
   ModelOptions model;
   bool json = false;
 };
 
-int selftest(const Options& options) {
+int selftest(const SelftestOptions& options) {
   const Model model = open_model(options.model);
   std::string backend_name;
   const SelfTest result = self_test(*model.weights, [&](std::shared_ptr<const Weights> weights) {
@@ -55,7 +55,7 @@ int selftest(const Options& options) {
 }  // namespace
 
 void add_selftest_command(CLI::App& program, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<SelftestOptions>();
   CLI::App* command =
       program.add_subcommand("selftest", "Check a backend against double precision");
   add_model_argument(*command, options->model);

@@ -10,7 +10,7 @@
 namespace gander {
 namespace {
 
-struct Options {
+struct TokenizeOptions {
   ModelOptions model;
   bool decode = false;
   bool json = false;
@@ -40,7 +40,7 @@ void print_ids(const std::vector<TokenId>& ids, bool json) {
   print(out);
 }
 
-int tokenize(const Options& options) {
+int tokenize(const TokenizeOptions& options) {
   const std::shared_ptr<const Tokenizer> tokenizer = find_tokenizer(options.model);
   const std::string input = read_input("-");
   if (!options.decode) {
@@ -60,7 +60,7 @@ int tokenize(const Options& options) {
 }  // namespace
 
 void add_tokenize_command(CLI::App& program, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<TokenizeOptions>();
   CLI::App* command = program.add_subcommand("tokenize", "Turn text into token ids, and back");
   add_model_argument(*command, options->model);
   add_vocabulary_option(*command, options->model);

@@ -13,7 +13,7 @@
 namespace gander {
 namespace {
 
-struct Options {
+struct TuneOptions {
   ModelOptions model;
   bool dry_run = false;
   bool json = false;
@@ -50,7 +50,7 @@ void print_tuned(const std::string& device, const gpu::Tuned& tuned) {
   print(fmt::format("  {:<13} {:>9.1f} {:>9.1f}\n", "sum", 1e6 * before, 1e6 * after));
 }
 
-int run_tune(const Options& options) {
+int run_tune(const TuneOptions& options) {
   const Model model = open_model(options.model);
   const std::unique_ptr<gpu::Device> device =
       open_device(options.model.backend, backend_options(options.model));
@@ -79,7 +79,7 @@ int run_tune(const Options& options) {
 }  // namespace
 
 void add_tune_command(CLI::App& program, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<TuneOptions>();
   CLI::App* command =
       program.add_subcommand("tune", "Measure the fastest launch shapes of a GPU for a model");
   add_model_argument(*command, options->model);

@@ -62,7 +62,7 @@ Json read_file(const std::string& path) {
   std::error_code ignored;
   if (path.empty() || !std::filesystem::exists(path, ignored)) return Json::object();
   std::ifstream file(path);
-  const Json json = Json::parse(file, nullptr, false);
+  Json json = Json::parse(file, nullptr, false);
   if (!file || json.is_discarded() || !json.is_object() || json.value("version", 0) != kVersion ||
       !json.contains("shapes") || !json["shapes"].is_object()) {
     fail("{} is no tuning file of this version; delete it and run gander tune again", path);

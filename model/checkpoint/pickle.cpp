@@ -332,10 +332,10 @@ std::uint64_t PickleMachine::whole_number(ValueId id, const std::string& tensor,
 
 std::vector<std::uint64_t> PickleMachine::whole_numbers(ValueId id, const std::string& tensor,
                                                         std::string_view what) {
-  constexpr std::size_t kMostDimensions = 8;
-  if (value(id).kind != Kind::Tuple || value(id).items.size() > kMostDimensions) {
+  constexpr std::size_t kMostNumbers = 8;
+  if (value(id).kind != Kind::Tuple || value(id).items.size() > kMostNumbers) {
     fail("{}: the {} of {} is not a tuple of at most {} numbers", path_, what, tensor,
-         kMostDimensions);
+         kMostNumbers);
   }
   std::vector<std::uint64_t> numbers;
   for (const ValueId item : value(id).items) numbers.push_back(whole_number(item, tensor, what));

@@ -7,7 +7,7 @@
 namespace gander::standin {
 namespace {
 
-constexpr char kErrorDomain[] = "MTLBinaryArchiveDomain";
+constexpr char kArchiveDomain[] = "MTLBinaryArchiveDomain";
 constexpr long kInvalidFile = 1, kInternalError = 4;
 constexpr char kFirstLine[] = "binary archive of the Metal stand-in";
 
@@ -32,7 +32,7 @@ bool BinaryArchive::has(const Function& function) const {
 
 bool BinaryArchive::add(PipelineDescriptor* descriptor, Error** error) {
   if (descriptor == nullptr || descriptor->function() == nullptr) {
-    fail_with(error, kErrorDomain, kInternalError, "the descriptor has no compute function");
+    fail_with(error, kArchiveDomain, kInternalError, "the descriptor has no compute function");
     return false;
   }
   entries_.insert(entry_of(*descriptor->function()));
@@ -45,7 +45,7 @@ bool BinaryArchive::serialize(Url* url, Error** error) {
   for (const std::string& entry : entries_) file << entry << '\n';
   file.flush();
   if (!file || failures().archive) {
-    fail_with(error, kErrorDomain, kInvalidFile, "the archive could not be written");
+    fail_with(error, kArchiveDomain, kInvalidFile, "the archive could not be written");
     return false;
   }
   return true;
@@ -58,7 +58,7 @@ Object* open_archive(Ref<Device> device, BinaryArchiveDescriptor* descriptor, Er
     std::ifstream file(descriptor->url()->file());
     std::string line;
     if (!std::getline(file, line) || line != kFirstLine || failures().archive) {
-      return fail_with(error, kErrorDomain, kInvalidFile, "Invalid URL or not a binary archive");
+      return fail_with(error, kArchiveDomain, kInvalidFile, "Invalid URL or not a binary archive");
     }
     while (std::getline(file, line)) entries.insert(line);
   }

@@ -8,7 +8,7 @@ namespace gander::standin {
 namespace {
 
 constexpr long kGpuTraceDocument = 2;  // MTLCaptureDestination
-constexpr char kErrorDomain[] = "MTLCaptureErrorDomain";
+constexpr char kCaptureDomain[] = "MTLCaptureErrorDomain";
 constexpr long kNotSupported = 1, kAlreadyCapturing = 2, kInvalidDescriptor = 3;
 
 class CaptureDescriptor : public Object {
@@ -52,7 +52,7 @@ class CaptureManager : public Object {
 bool CaptureManager::start(CaptureDescriptor* descriptor, Error** error) {
   if (descriptor == nullptr || !descriptor->object_) misuse("startCapture: nothing to capture");
   auto fail = [error](long code, const char* description) {
-    fail_with(error, kErrorDomain, code, description);
+    fail_with(error, kCaptureDomain, code, description);
     return false;
   };
   if (!supports(descriptor->destination_)) {

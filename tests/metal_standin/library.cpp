@@ -10,7 +10,7 @@
 namespace gander::standin {
 namespace {
 
-constexpr char kErrorDomain[] = "MTLLibraryErrorDomain";
+constexpr char kLibraryDomain[] = "MTLLibraryErrorDomain";
 constexpr long kCompileFailure = 3, kFunctionNotFound = 5;
 
 constexpr UInteger kMetal31 = (3 << 16) + 1, kMetal32 = (3 << 16) + 2, kMetal40 = 4 << 16;
@@ -102,7 +102,7 @@ Object* Library::new_function(String* name, FunctionConstantValues* values, Erro
   const std::string wanted = text_of(name);
   const msl::Kernel* kernel = msl::find_kernel(wanted);
   if (kernel == nullptr) {
-    return fail_with(error, kErrorDomain, kFunctionNotFound,
+    return fail_with(error, kLibraryDomain, kFunctionNotFound,
                      fmt::format("Function {} was not found in the library", wanted));
   }
   const ConstantValues constants = values == nullptr ? ConstantValues{} : values->values();
@@ -110,14 +110,14 @@ Object* Library::new_function(String* name, FunctionConstantValues* values, Erro
     if ((kernel->constants >> index & 1U) == 0) continue;
     const auto given = constants.find(index);
     if (given == constants.end()) {
-      return fail_with(error, kErrorDomain, kCompileFailure,
+      return fail_with(error, kLibraryDomain, kCompileFailure,
                        fmt::format("Function {} needs the function constant {} [[function_constant"
                                    "({})]], which has no value",
                                    wanted, declared.name, index));
     }
     if (name_of(given->second.type) != declared.type) {
       return fail_with(
-          error, kErrorDomain, kCompileFailure,
+          error, kLibraryDomain, kCompileFailure,
           fmt::format("Function constant {} [[function_constant({})]] is of type {}, its value of "
                       "type {}",
                       declared.name, index, declared.type, name_of(given->second.type)));
@@ -145,12 +145,12 @@ Object* compile(Ref<Device> device, String* source, Object* options, Error** err
   const std::string text = text_of(source);
   const std::string_view kernels = gpu::kernel_source();
   if (failures().compile) {
-    return fail_with(error, kErrorDomain, kCompileFailure,
+    return fail_with(error, kLibraryDomain, kCompileFailure,
                      "program_source:12:7: error: use of undeclared identifier 'planted'\n"
                      "  x = planted;\n      ^\n");
   }
   if (text != kernels) {
-    return fail_with(error, kErrorDomain, kCompileFailure,
+    return fail_with(error, kLibraryDomain, kCompileFailure,
                      fmt::format("program_source:{}:1: error: not the text of the kernels",
                                  first_difference(text, kernels)));
   }
@@ -158,7 +158,7 @@ Object* compile(Ref<Device> device, String* source, Object* options, Error** err
   if (options != nullptr) {
     const UInteger wanted = static_cast<CompileOptions*>(options)->language_version();
     if (wanted > version) {
-      return fail_with(error, kErrorDomain, kCompileFailure,
+      return fail_with(error, kLibraryDomain, kCompileFailure,
                        fmt::format("language version {}.{} is not supported on this OS",
                                    wanted >> 16, wanted & 0xffff));
     }

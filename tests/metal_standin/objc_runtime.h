@@ -69,6 +69,8 @@ class Object {
   Object& operator=(const Object&) = delete;
   /// Keeps the memory: no other object may appear where a released one is still talked to.
   static void operator delete(void*) {}
+  /// Not inlined: GCC would miss the operator delete that belongs to it, and warn.
+  [[gnu::noinline]] static void* operator new(std::size_t bytes) { return ::operator new(bytes); }
 
   const Class& type() const { return type_; }
   Object* retain();

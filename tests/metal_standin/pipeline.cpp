@@ -7,7 +7,7 @@
 namespace gander::standin {
 namespace {
 
-constexpr char kErrorDomain[] = "AGXMetalG16X";
+constexpr char kCompilerDomain[] = "AGXMetalG16X";
 constexpr long kCompilerError = 3;
 constexpr UInteger kFailOnBinaryArchiveMiss = 4;  // MTLPipelineOption
 
@@ -15,7 +15,8 @@ Object* compile_pipeline(Ref<Device> device, Function* function, bool whole_simd
                          const std::string& label, bool from_archive, Error** error) {
   if (function == nullptr) misuse("a pipeline needs a compute function: it is nil");
   if (failures().pipeline == "*" || failures().pipeline == function->name()) {
-    return fail_with(error, kErrorDomain, kCompilerError, "Compiler encountered an internal error");
+    return fail_with(error, kCompilerDomain, kCompilerError,
+                     "Compiler encountered an internal error");
   }
   count(from_archive ? &Counters::pipelines_from_archive : &Counters::pipelines_compiled);
   auto pipeline = make<Pipeline>(std::move(device), Ref<Function>(function), whole_simd_groups);
@@ -57,7 +58,7 @@ Object* make_pipeline(Ref<Device> device, PipelineDescriptor* descriptor, UInteg
                      std::any_of(archives.begin(), archives.end(),
                                  [&](const auto* archive) { return archive->has(*function); });
   if (!found && (options & kFailOnBinaryArchiveMiss) != 0) {
-    return fail_with(error, kErrorDomain, kCompilerError,
+    return fail_with(error, kCompilerDomain, kCompilerError,
                      "the pipeline was not found in the binary archives");
   }
   return compile_pipeline(std::move(device), function, descriptor->whole_simd_groups(),

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
+// NOLINTBEGIN(bugprone-reserved-identifier): the sanitizers' names
 extern "C" {
 #if GANDER_ADDRESS_SANITIZER
 void __sanitizer_start_switch_fiber(void** fake_stack, const void* bottom, std::size_t bytes);
@@ -25,6 +26,7 @@ void __tsan_release(void* token);
 // `load`.
 void gander_msl_switch(void** save, void* load);
 }
+// NOLINTEND(bugprone-reserved-identifier)
 
 #define GANDER_STRING(x) #x
 #define GANDER_SYMBOL(prefix, name) GANDER_STRING(prefix) #name

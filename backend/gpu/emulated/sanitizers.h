@@ -22,10 +22,12 @@
 #endif
 
 #if GANDER_ADDRESS_SANITIZER
+// NOLINTBEGIN(bugprone-reserved-identifier): the sanitizer's names
 extern "C" {
 void __asan_poison_memory_region(const volatile void* begin, std::size_t bytes);
 void __asan_unpoison_memory_region(const volatile void* begin, std::size_t bytes);
 }
+// NOLINTEND(bugprone-reserved-identifier)
 #endif
 
 namespace gander::msl {
