@@ -20,13 +20,21 @@ struct ThreadCopies {
   std::deque<Copies> committed;
 };
 
-// Of the GPU thread that runs: threads of all groups of a launch may have copies under way.
-ThreadCopies& own_copies() {
+// By group and thread: those of all groups of a launch may have copies under way.
+std::map<std::pair<std::uint32_t, std::uint32_t>, ThreadCopies>& all_copies() {
   thread_local std::map<std::pair<std::uint32_t, std::uint32_t>, ThreadCopies> copies;
-  return copies[{running.group[0], running.thread}];
+  return copies;
+}
+
+ThreadCopies& own_copies() {
+  return all_copies()[{running.group[0], running.thread}];
 }
 
 }  // namespace
+
+void forget_copies() {
+  all_copies().clear();
+}
 
 void begin_copy(void* to, const void* from) {
   std::memset(to, 0xff, kBytes);

@@ -6,6 +6,9 @@
 // as they may: a kernel that does not wait for one reads NaNs.
 namespace gander::msl {
 
+/// A launch begins: copies that nobody waited for in the one before are forgotten.
+void forget_copies();
+
 /// Of 16 bytes, into the thread's open group of copies.
 void begin_copy(void* to, const void* from);
 void commit_copies();

@@ -1,5 +1,6 @@
 #include "backend/gpu/emulated/machine.h"
 
+#include "backend/gpu/emulated/copies.h"
 #include "backend/gpu/emulated/fiber.h"
 #include "backend/gpu/emulated/gpu_thread.h"
 #include "backend/gpu/emulated/group_memory.h"
@@ -50,6 +51,8 @@ class Machine {
   bool run_group();
   /// The dispatch is over.
   void end();
+  /// The dispatch ends here: its threads are left where they are for good.
+  void abandon();
 
   void wait(State state, Site site, bool orders_memory);
   GroupScope& scope() { return scopes_.back(); }
@@ -252,9 +255,7 @@ bool Machine::run_group() {
   go_on(first);
   caller_.switch_to(first->fiber);
   if (!error_.empty()) {
-    Fiber::acquire(this);
-    threads_.clear();
-    scopes_.clear();
+    abandon();
     throw Error(std::exchange(error_, {}));
   }
   return waits_for_grid_;
@@ -262,6 +263,12 @@ bool Machine::run_group() {
 
 void Machine::end() {
   Fiber::acquire(this);
+  scopes_.clear();
+}
+
+void Machine::abandon() {
+  Fiber::acquire(this);
+  threads_.clear();
   scopes_.clear();
 }
 
@@ -335,6 +342,7 @@ std::uint32_t place_in_order(Order order, std::uint32_t i, std::uint32_t count,
 }
 
 void execute(const Launch& launch) {
+  forget_copies();
   if (launch.resident) {
     run_resident(launch);
     return;
@@ -345,6 +353,7 @@ void execute(const Launch& launch) {
   for (std::uint32_t i = 0; i < groups; ++i) {
     of_this_thread.begin_group(place_in_order(launch.order, i, groups, 0));
     if (of_this_thread.run_group()) {
+      of_this_thread.abandon();
       fail("kernel {}: a group waits for others, which need not run at the same time",
            launch.kernel->name);
     }
