@@ -1,11 +1,16 @@
-// gander_gpu_token: what a token costs on an NVIDIA GPU, and each kernel of it, for models of
-// released shapes with random weights.
-// usage: gander_gpu_token [SHAPE TYPE]...   for example 0.4b f16 2.9b q4_k (the default)
+// gander_gpu_token: what a token costs on an NVIDIA GPU, and each stage of it, for models of released
+// shapes with random weights.
+// usage: gander_gpu_token [--stages] [--sampling] [--check] [SHAPE:TYPE[:ZEROS]]...
+//   --stages    the kernels of Metal's text too, stage by stage
+//   --sampling  the kernel that chooses tokens, for several settings
+//   --check     logits against those of the kernels of Metal's text
+// By default 0.4b:q4_k:0.87, ZEROS being the share of hidden units that relu² leaves zero.
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
@@ -23,7 +28,11 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int kRuns = 5;
-constexpr std::size_t kTokens = 64;
+constexpr std::size_t kTokens = 128;
+
+struct Options {
+  bool stages = false, sampling = false, check = false;
+};
 
 /// Best of some runs, in seconds: what the device can do when nothing else disturbs it.
 template <typename Work>
@@ -38,16 +47,21 @@ double best_seconds(const Work& work) {
   return best;
 }
 
-std::shared_ptr<const Weights> random_model(const std::string& shape, const std::string& type) {
+std::shared_ptr<const Weights> random_model(const std::string& model) {
+  const std::size_t first = std::min(model.find(':'), model.size());
+  const std::size_t second = std::min(model.find(':', first + 1), model.size());
   const auto shapes = synthetic_shapes();
-  const auto named = std::ranges::find(shapes, shape, &NamedShape::name);
-  const std::optional<DataType> large = data_type_from_name(type);
-  if (named == shapes.end() || !large) fail("usage: gander_gpu_token [SHAPE TYPE]...");
+  const auto named = std::ranges::find(shapes, model.substr(0, first), &NamedShape::name);
+  const std::optional<DataType> large =
+      first == model.size() ? std::nullopt
+                            : data_type_from_name(model.substr(first + 1, second - first - 1));
+  if (named == shapes.end() || !large) fail("{}: SHAPE:TYPE[:ZEROS] is wanted", model);
   const std::string path =
       (std::filesystem::temp_directory_path() / fmt::format("gander-{}.gguf", ::getpid())).string();
   SyntheticOptions options;
   options.config = named->config;
   options.large = *large;
+  if (second < model.size()) options.zeros = std::stod(model.substr(second + 1));
   write_synthetic_file(path, options);
   auto weights = std::make_shared<const Weights>(load_weights(open_checkpoint(path)));
   std::filesystem::remove(path);  // stays mapped
@@ -114,13 +128,13 @@ void measure_sampling(gpu::GpuBackend& backend) {
   }
 }
 
-/// A text of tokens in blocks of 8 that the device samples.
+/// A text of tokens in blocks of 8, each the most probable one, all on the device.
 double generate_seconds(gpu::GpuBackend& backend, std::vector<float>& logits) {
   Generator& generator = *backend.generator();
   return best_seconds([&] {
     const TokenId first = 1;
     backend.forward({&first, 1}, Logits::Last, logits);
-    start(backend, {.top_p = 0.5F, .presence_penalty = 0.4F});
+    start(backend, {.temperature = 0.0F});
     std::array<TokenId, 8> tokens;
     generator.queue(tokens.size());
     for (std::size_t done = tokens.size(); done <= kTokens; done += tokens.size()) {
@@ -131,27 +145,104 @@ double generate_seconds(gpu::GpuBackend& backend, std::vector<float>& logits) {
   });
 }
 
-void measure(const std::string& shape, const std::string& type) {
-  const auto weights = random_model(shape, type);
+std::uint64_t sum_of_bytes(std::initializer_list<const gpu::Placed*> parts) {
+  std::uint64_t bytes = 0;
+  for (const gpu::Placed* part : parts) bytes += part->bytes;
+  return bytes;
+}
+
+/// The stages of the token kernel, from the times that its first block noted.
+void measure_trace(gpu::GpuBackend& backend, std::span<const TokenId> tokens) {
+  gpu::PersistentToken& persistent = *backend.persistent();
+  persistent.set_traced(true);
+  const gpu::View token = backend.memory().buffers.token;
+  const gpu::Program program = persistent.record(token, true);
+  persistent.set_traced(false);
+  std::array<double, 6> seconds = {};
+  for (const TokenId id : tokens) {
+    backend.device().write(token, std::as_bytes(std::span(&id, 1)));
+    backend.device().wait(backend.device().submit(program.dispatches));
+    const std::vector<std::uint64_t> times = persistent.read_trace();
+    for (std::size_t i = 0; i < times.size(); ++i) {
+      seconds[i + 1 == times.size() ? 5 : i % 5] += static_cast<double>(times[i]) * 1e-9;
+    }
+  }
+  std::array<std::uint64_t, 6> bytes = {};
+  const std::uint64_t state = backend.memory().state.all.size;
+  for (const gpu::PlacedLayer& l : persistent.weights().layers) {
+    bytes[0] += sum_of_bytes({&l.receptance, &l.key, &l.value, &l.w1, &l.a1, &l.v1, &l.g1});
+    bytes[1] += sum_of_bytes({&l.w2, &l.a2, &l.v2, &l.g2});
+    bytes[2] += l.output.bytes;
+    bytes[3] += l.ffn_key.bytes;
+    bytes[4] += l.ffn_value.bytes;
+  }
+  bytes[1] += 2 * state;
+  bytes[5] = persistent.weights().head.bytes;
+  constexpr std::array<const char*, 6> kNames = {
+      "A time mix in", "B wkv", "C time mix out", "D ffn key", "E ffn value (all bytes)", "head"};
+  const std::size_t layers = backend.config().layers;
+  for (std::size_t i = 0; i < kNames.size(); ++i) {
+    const std::size_t count = i == 5 ? 1 : layers;
+    report(kNames[i], count, seconds[i] / static_cast<double>(tokens.size()), bytes[i]);
+  }
+}
+
+void check(const std::shared_ptr<const Weights>& weights, gpu::GpuBackend& backend,
+           std::span<const TokenId> tokens) {
+  gpu::GpuBackend stages(weights, gpu::open_cuda_device(), {.persistent = false});
+  std::vector<float> expected(weights->config.vocab_size), logits(expected.size());
+  stages.reset();
+  backend.reset();
+  stages.forward(tokens, Logits::Last, expected);
+  backend.forward(tokens, Logits::Last, logits);
+  float largest = 0, difference = 0;
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    largest = std::max(largest, std::abs(expected[i]));
+    difference = std::max(difference, std::abs(expected[i] - logits[i]));
+    if (std::isnan(logits[i])) difference = INFINITY;
+  }
+  fmt::print("  against stage by stage, {} tokens: {:.1e} of the largest logit {:.2f}\n",
+             tokens.size(), difference / largest, largest);
+}
+
+void measure(const std::string& model, const Options& options) {
+  Clock::time_point begin = Clock::now();
+  const auto seconds_since = [&] {
+    const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+    begin = Clock::now();
+    return seconds;
+  };
+  const auto weights = random_model(model);
+  const double made = seconds_since();
   gpu::GpuBackend backend(weights, gpu::open_cuda_device());
-  const std::uint64_t bytes = backend.token_program().bytes_read();
-  fmt::print("{} {} on {}: {} dispatches a token, {:.0f} MB\n", shape, type, backend.description(),
-             backend.token_program().dispatches.size(), static_cast<double>(bytes) / 1e6);
+  backend.device().wait(0);
+  const double loaded = seconds_since();
+  const std::uint64_t bytes = bytes_per_token(*weights);
+  fmt::print("{} on {}: {} dispatches a token, {:.0f} MB; made in {:.1f} s, loaded in {:.1f} s\n",
+             model, backend.description(), backend.token_program().dispatches.size(),
+             static_cast<double>(bytes) / 1e6, made, loaded);
   std::vector<TokenId> tokens(kTokens);
   for (std::size_t i = 0; i < kTokens; ++i) {
     tokens[i] = static_cast<TokenId>((i + 1) * 7919 % weights->config.vocab_size);
   }
   std::vector<float> logits(weights->config.vocab_size);
+  if (options.check) check(weights, backend, std::span(tokens).first(8));
+  const double generated = generate_seconds(backend, logits);
+  report("tokens, chosen on the device", kTokens, generated, bytes * kTokens);
+  fmt::print("  {:.0f} tok/s\n", static_cast<double>(kTokens) / generated);
   const double ahead = best_seconds([&] { backend.forward(tokens, Logits::Last, logits); });
-  report("tokens, queued ahead", kTokens, ahead, bytes * kTokens);
+  report("prompt", kTokens, ahead, bytes * kTokens);
   const double waiting = best_seconds([&] {
     for (const TokenId& token : tokens) backend.forward({&token, 1}, Logits::Last, logits);
   });
   report("tokens, logits read", kTokens, waiting, bytes * kTokens);
-  report("tokens, sampled on the device", kTokens, generate_seconds(backend, logits),
-         bytes * kTokens);
-  measure_kernels(backend);
-  measure_sampling(backend);
+  if (backend.persistent() != nullptr) measure_trace(backend, tokens);
+  if (options.stages) {
+    gpu::GpuBackend stages(weights, gpu::open_cuda_device(), {.persistent = false});
+    report("stage by stage", kTokens, generate_seconds(stages, logits), bytes * kTokens);
+    measure_kernels(stages);
+  }
+  if (options.sampling) measure_sampling(backend);
 }
 
 }  // namespace
@@ -159,10 +250,21 @@ void measure(const std::string& shape, const std::string& type) {
 
 int main(int count, char** arguments) {
   try {
-    std::vector<std::string> wanted(arguments + 1, arguments + count);
-    if (wanted.empty()) wanted = {"0.4b", "f16", "2.9b", "q4_k"};
-    if (wanted.size() % 2 != 0) gander::fail("usage: gander_gpu_token [SHAPE TYPE]...");
-    for (std::size_t i = 0; i < wanted.size(); i += 2) gander::measure(wanted[i], wanted[i + 1]);
+    gander::Options options;
+    std::vector<std::string> models;
+    for (const std::string argument : std::span(arguments + 1, arguments + count)) {
+      if (argument == "--stages") {
+        options.stages = true;
+      } else if (argument == "--sampling") {
+        options.sampling = true;
+      } else if (argument == "--check") {
+        options.check = true;
+      } else {
+        models.push_back(argument);
+      }
+    }
+    if (models.empty()) models = {"0.4b:q4_k:0.87"};
+    for (const std::string& model : models) gander::measure(model, options);
     return 0;
   } catch (const std::exception& error) {
     fmt::print(stderr, "gander_gpu_token: {}\n", error.what());

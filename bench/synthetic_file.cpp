@@ -36,11 +36,12 @@ constexpr Config shape(std::uint32_t layers, std::uint32_t width, std::uint32_t 
   return config;
 }
 
-constexpr std::array<NamedShape, 5> kShapes = {{{"tiny", shape(12, 256, 32, 32, 32, 512)},
+constexpr std::array<NamedShape, 6> kShapes = {{{"tiny", shape(12, 256, 32, 32, 32, 512)},
                                                 {"0.1b", shape(12, 768, 64, 32, 128)},
                                                 {"0.4b", shape(24, 1024, 64, 32, 128)},
                                                 {"1.5b", shape(24, 2048, 96, 64, 256)},
-                                                {"2.9b", shape(32, 2560, 96, 64, 320)}}};
+                                                {"2.9b", shape(32, 2560, 96, 64, 320)},
+                                                {"7.2b", shape(32, 4096, 128, 96, 480)}}};
 
 // Channels of the input of channel mixing that are constant, and their value: far enough from the
 // others' that the weight they need is smaller than the others'.

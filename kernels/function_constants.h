@@ -15,6 +15,11 @@
 #define GANDER_WEIGHT_TYPES 10  // bit t is set when a matrix of the dispatch has type t, see below
 #define GANDER_CONSTANT_COUNT 11
 
+// Of kernels/persistent only: pieces of weights in flight behind the oldest; threads of a group,
+// which a compiler has to know to give them their registers.
+#define GANDER_RING_AHEAD 11
+#define GANDER_KERNEL_THREADS 12
+
 #define GANDER_MAX_HEAD_SIZE 256
 
 // Types of matrices: the values of gander::DataType.

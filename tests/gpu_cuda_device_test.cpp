@@ -27,6 +27,7 @@ struct Record {
   std::map<Address, std::size_t> memory;
   int capability = 9;
   int max_threads = 256;
+  int cooperates = 0;
   std::string module;
   unsigned group_memory = 0;
 };
@@ -98,10 +99,11 @@ Driver fake_driver() {
     return 0;
   };
   driver.DeviceGetAttribute = [](int* value, int attribute, int) {
-    *value = attribute == cuda::kMajorCapability   ? record->capability
-             : attribute == cuda::kMaxGroupMemory  ? 48 << 10
-             : attribute == cuda::kMultiprocessors ? 132
-                                                   : 0;
+    *value = attribute == cuda::kMajorCapability     ? record->capability
+             : attribute == cuda::kMaxGroupMemory    ? 48 << 10
+             : attribute == cuda::kCooperativeLaunch ? record->cooperates
+             : attribute == cuda::kMultiprocessors   ? 132
+                                                     : 0;
     return 0;
   };
   driver.DeviceTotalMem = [](std::size_t* bytes, int) { return *bytes = 80U << 20, 0; };
@@ -135,7 +137,18 @@ Driver fake_driver() {
   driver.FuncGetAttribute = [](int* value, int, cuda::Function) {
     return *value = record->max_threads, 0;
   };
+  driver.FuncSetAttribute = [](cuda::Function, int, int value) {
+    return answer("FuncSetAttribute " + std::to_string(value));
+  };
   driver.LaunchKernel = launch;
+  driver.LaunchCooperativeKernel = [](cuda::Function function, unsigned x, unsigned y, unsigned z,
+                                      unsigned threads, unsigned threads_y, unsigned threads_z,
+                                      unsigned group_memory, cuda::Stream stream,
+                                      void** parameters) {
+    if (const Result result = answer("LaunchCooperativeKernel"); result != 0) return result;
+    return launch(function, x, y, z, threads, threads_y, threads_z, group_memory, stream,
+                  parameters, nullptr);
+  };
   driver.StreamCreate = [](cuda::Stream* stream, unsigned) { return give("StreamCreate", stream); };
   driver.StreamDestroy = [](cuda::Stream) { return answer("StreamDestroy"); };
   driver.StreamSynchronize = [](cuda::Stream) { return answer("StreamSynchronize"); };
@@ -199,6 +212,7 @@ TEST_F(CudaDevice, DescribesItself) {
   EXPECT_EQ(info.working_set_bytes, 80U << 20);
   EXPECT_FALSE(info.wraps_memory);
   EXPECT_TRUE(info.device_fences);
+  EXPECT_EQ(info.resident_groups, 0U);
 }
 
 TEST_F(CudaDevice, MemoryBeginsAsZerosAndKeepsWhatIsWritten) {
@@ -233,6 +247,30 @@ TEST_F(CudaDevice, RunsDispatchesInOrderWithTheirArguments) {
   EXPECT_EQ(device->counters().submissions, 1U);
   EXPECT_EQ(device->counters().dispatches, 2U);
   EXPECT_EQ(device->counters().barriers, 1U);
+}
+
+TEST_F(CudaDevice, GroupsThatWaitForEachOtherAreLaunchedTogether) {
+  record_.cooperates = 1;
+  const auto device = open();
+  EXPECT_EQ(device->info().resident_groups, 132U);
+  const std::uint32_t buffer = device->allocate(128, "numbers");
+  Dispatch dispatch = add(*device, {buffer, 0, 128}, 1);
+  dispatch.resident = true;
+  dispatch.group_memory = 100 << 10;
+  device->submit({&dispatch, 1});
+  device->submit({&dispatch, 1});
+  EXPECT_EQ(std::ranges::count(record_.calls, "LaunchCooperativeKernel"), 2);
+  EXPECT_EQ(std::ranges::count(record_.calls, "FuncSetAttribute 102400"), 1);
+
+  record_.failures["FuncSetAttribute 204800"] = 1;
+  dispatch.group_memory = 200 << 10;
+  EXPECT_THAT(error_of([&] { device->submit({&dispatch, 1}); }), HasSubstr("cuFuncSetAttribute"));
+  record_.failures["LaunchCooperativeKernel"] = 1;
+  dispatch.group_memory = 0;
+  EXPECT_THAT(error_of([&] {
+                device->submit({&dispatch, 1});
+              }),
+              HasSubstr("cuLaunchCooperativeKernel of add"));
 }
 
 TEST_F(CudaDevice, WaitsOnlyForWhatMayStillRun) {

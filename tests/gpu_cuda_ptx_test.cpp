@@ -2,6 +2,7 @@
 
 #include "backend/gpu/cuda/ptx.h"
 #include "base/error.h"
+#include "kernels/function_constants.h"
 
 // Specialising a kernel is work on text: no GPU is needed to test it.
 namespace gander::gpu::cuda {
@@ -97,6 +98,33 @@ TEST(CudaPtx, ParametersFollowTheAddressesAligned) {
   EXPECT_EQ(parameter_offset(1), 16U);
   EXPECT_EQ(parameter_offset(2), 16U);
   EXPECT_EQ(parameter_offset(15), 128U);
+}
+
+constexpr std::string_view kNewer = R"(
+.version 8.5
+.target sm_90
+.visible .entry scale(
+	.param .align 16 .b8 scale_param_0[48]
+)
+{
+  ret;
+}
+)";
+
+TEST(CudaPtx, TheNewestKernelThatTheGpuCanRunIsTaken) {
+  constexpr std::array kBoth = {kModule, kNewer};
+  EXPECT_EQ(specialise(kBoth, "scale", kConstants, 89).argument_bytes, 40U);
+  EXPECT_EQ(specialise(kBoth, "scale", kConstants, 90).argument_bytes, 48U);
+  EXPECT_EQ(specialise(kBoth, "scale", kConstants, 120).argument_bytes, 48U);
+  EXPECT_THAT(error_of("scale", std::span(&kNewer, 1), kConstants), HasSubstr("no kernel named"));
+}
+
+TEST(CudaPtx, TellsTheCompilerHowManyThreadsAGroupHas) {
+  std::vector<FunctionConstant> constants(kConstants.begin(), kConstants.end());
+  EXPECT_THAT(specialise(kModules, "scale", constants).ptx, Not(HasSubstr(".maxntid")));
+  constants.push_back({.index = GANDER_KERNEL_THREADS, .bits = 512});
+  EXPECT_THAT(specialise(kModules, "scale", constants).ptx,
+              HasSubstr(")\n.maxntid 512, 1, 1\n.minnctapersm 1\n{\n"));
 }
 
 }  // namespace

@@ -46,7 +46,10 @@ TEST(GpuProgram, FiveDispatchesALayer) {
   RecordingDevice device(apple_gpu());
   const LaunchShapes shapes = default_shapes(recorded.weights.config, device.info());
   const ModelMemory memory = place_model(recorded.weights, recorded.plan.weights, shapes, device);
-  const GpuGenerator generator(device, recorded.weights.config, memory, shapes);
+  const Config& config = recorded.weights.config;
+  const GpuGenerator generator(device, config, memory, [&](const View& token, bool) {
+    return record_token(config, memory, shapes, device, token);
+  });
   EXPECT_EQ(generator.token_program().dispatches.size(), 163U);
   for (std::uint32_t layer = 0; layer < 32; ++layer) {
     EXPECT_EQ(std::ranges::count_if(recorded.program.dispatches,

@@ -52,6 +52,9 @@ struct Dispatch {
   std::uint32_t threads = 32;                    ///< of a group; a multiple of 32
   std::uint32_t group_memory = 0;                ///< bytes at [[threadgroup(0)]], a multiple of 16
   bool barrier = true;  ///< waits for everything recorded before; else may overlap it
+  /// All groups run at the same time, so that they may wait for each other; at most
+  /// DeviceInfo::resident_groups of them.
+  bool resident = false;
 
   std::uint64_t bytes_read() const;
   std::uint64_t bytes_written() const;
@@ -70,6 +73,9 @@ struct DeviceInfo {
   /// A group may read what another group of the same dispatch wrote, after a fence and an atomic
   /// counter: Metal 3.2 (macOS 15), CUDA. Without it sums over groups take a dispatch of their own.
   bool device_fences = false;
+  /// Groups, of any number of threads and with all group memory, that can run at the same time and
+  /// wait for each other; 0: none can. Metal promises nothing of the kind.
+  std::uint32_t resident_groups = 0;
 };
 
 /// What a device was asked to do since it was opened.

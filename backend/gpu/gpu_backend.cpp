@@ -58,22 +58,53 @@ GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<D
          GANDER_MAX_HEAD_SIZE);
   }
   plan_ = plan_memory(*weights_, shapes_, device_->info());
-  if (options.unfused) plan_.activation_bytes += unfused_bytes(config, device_->info());
   const bool generates = sync_ == SyncMode::Async && !options.unfused;
+  if (options.unfused) plan_.activation_bytes += unfused_bytes(config, device_->info());
   if (generates) plan_.state_bytes += GpuGenerator::plan_bytes(config, device_->info());
-  check_memory(plan_, device_->info());
-  memory_ = place_model(*weights_, plan_.weights, shapes_, *device_);
-  if (options.unfused) unfused_ = make_unfused_buffers(config, *device_);
+  place(options);
   tokens_ = {device_->allocate(kPlaces * sizeof(TokenId), "tokens"), 0, kPlaces * sizeof(TokenId)};
-
   for (std::uint32_t place = 0; place < kPlaces; ++place) {
     const View token = tokens_.part(place * sizeof(TokenId), sizeof(TokenId));
-    programs_[place] =
-        options.unfused ? record_unfused_token(config, memory_, unfused_, shapes_, *device_, token)
-                        : record_token(config, memory_, shapes_, *device_, token);
+    programs_[place] = record(token, true);
+    silent_programs_[place] = record(token, false);
   }
-  if (generates) generator_ = std::make_unique<GpuGenerator>(*device_, config, memory_, shapes_);
-  upload_weights(*weights_, memory_.weights, *device_, options.progress);
+  if (generates) {
+    generator_ = std::make_unique<GpuGenerator>(
+        *device_, config, memory_,
+        [this](const View& token, bool logits) { return record(token, logits); });
+  }
+  if (persistent_) {
+    persistent_->upload(options.progress);
+  } else {
+    upload_weights(*weights_, memory_.weights, *device_, options.progress);
+  }
+}
+
+void GpuBackend::place(const GpuOptions& options) {
+  const DeviceInfo& info = device_->info();
+  // An operation, or a layer, can be waited for only when it is a dispatch.
+  const bool whole = sync_ == SyncMode::Async || sync_ == SyncMode::Token;
+  if (options.persistent && whole && !options.unfused &&
+      PersistentToken::supports(*weights_, info)) {
+    plan_.weights = {};
+    plan_.weights.copied_bytes = plan_token_weights(*weights_).bytes;
+    check_memory(plan_, info);
+    persistent_ = std::make_unique<PersistentToken>(*weights_, *device_);
+    memory_ = persistent_->memory();
+    return;
+  }
+  check_memory(plan_, info);
+  memory_ = place_model(*weights_, plan_.weights, shapes_, *device_);
+  if (options.unfused) unfused_ = make_unfused_buffers(config(), *device_);
+}
+
+Program GpuBackend::record(const View& token, bool logits) const {
+  if (persistent_) return persistent_->record(token, logits);
+  Program program =
+      unfused_ ? record_unfused_token(config(), memory_, *unfused_, shapes_, *device_, token)
+               : record_token(config(), memory_, shapes_, *device_, token);
+  if (!logits) program.dispatches.pop_back();  // the head comes last
+  return program;
 }
 
 std::string GpuBackend::description() const {
@@ -88,9 +119,8 @@ void GpuBackend::forward(std::span<const TokenId> tokens, Logits which, std::spa
     if (next_ % kAhead == 0) device_->wait(in_flight_[next_ / kAhead]);
     device_->write(tokens_.part(next_ * sizeof(TokenId), sizeof(TokenId)),
                    std::as_bytes(tokens.subspan(i, 1)));
-    std::span<const Dispatch> program = programs_[next_].dispatches;
-    if (!wanted) program = program.first(program.size() - 1);  // the head comes last
-    last_ = run(*device_, program, sync_);
+    const Program& program = wanted ? programs_[next_] : silent_programs_[next_];
+    last_ = run(*device_, program.dispatches, sync_);
     in_flight_[next_ / kAhead] = last_;
     next_ = (next_ + 1) % kPlaces;
     if (!wanted) continue;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "backend/backend.h"
 #include "backend/gpu/gpu_generator.h"
 #include "backend/gpu/layer_dispatcher.h"
+#include "backend/gpu/persistent/persistent_token.h"
 #include "backend/gpu/program.h"
 #include "backend/gpu/unfused_dispatcher.h"
 
@@ -20,6 +22,7 @@ struct GpuOptions {
   std::string name = "gpu";  ///< of the backend, for people
   SyncMode sync = SyncMode::Async;
   bool unfused = false;                  ///< the plan's small kernels instead of the five stages
+  bool persistent = true;                ///< one kernel a token, where device and model allow it
   const LaunchShapes* shapes = nullptr;  ///< null: default_shapes
   Progress progress = nullptr;           ///< of loading
 };
@@ -66,9 +69,13 @@ class GpuBackend final : public Backend {
   const LaunchShapes& shapes() const { return shapes_; }
   const MemoryPlan& plan() const { return plan_; }
   const Program& token_program() const { return programs_[0]; }
+  /// Null when tokens are recorded stage by stage.
+  PersistentToken* persistent() { return persistent_.get(); }
 
  private:
   void finish() const { device_->wait(last_); }
+  void place(const GpuOptions& options);
+  Program record(const View& token, bool logits) const;
 
   std::shared_ptr<const Weights> weights_;
   std::unique_ptr<Device> device_;
@@ -77,11 +84,12 @@ class GpuBackend final : public Backend {
   SyncMode sync_;
   MemoryPlan plan_;
   ModelMemory memory_;
-  UnfusedBuffers unfused_;  // empty when the program is the fused one
+  std::optional<UnfusedBuffers> unfused_;
+  std::unique_ptr<PersistentToken> persistent_;
   static constexpr std::uint32_t kPlaces = 2 * kAhead;
   View tokens_;  // uint [kPlaces]: what the queued tokens are
-  // The same program for each place in tokens_.
-  std::array<Program, kPlaces> programs_;
+  // The same program for each place in tokens_, with logits and without.
+  std::array<Program, kPlaces> programs_, silent_programs_;
   std::array<std::uint64_t, 2> in_flight_ = {};  // last submission that reads each half of tokens_
   std::uint32_t next_ = 0;                       // place of the next token
   std::uint64_t last_ = 0;                       // number of the last submission

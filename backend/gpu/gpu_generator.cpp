@@ -22,7 +22,7 @@ std::uint64_t GpuGenerator::plan_bytes(const Config& config, const DeviceInfo& i
 }
 
 GpuGenerator::GpuGenerator(Device& device, const Config& config, const ModelMemory& memory,
-                           const LaunchShapes& shapes)
+                           const TokenRecorder& record)
     : device_(device),
       vocab_size_(config.vocab_size),
       sampler_(device, config.vocab_size, memory.buffers.logits, memory.buffers.maxima,
@@ -31,7 +31,7 @@ GpuGenerator::GpuGenerator(Device& device, const Config& config, const ModelMemo
   for (std::uint32_t i = 0; i < kMaxQueued; ++i) {
     Slot& slot = slots_[i];
     slot.state = copy_of(memory.state.all, device);
-    slot.token = record_token(config, memory, shapes, device, memory.buffers.token);
+    slot.token = record(memory.buffers.token, true);
     slot.begin = slot.token;
     Primitives(recorder, slot.begin, config.layers).blit(memory.state.all, slot.state);
     sampler_.record(slot.begin, recorder, i);

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "backend/generator.h"
@@ -10,6 +11,9 @@
 
 namespace gander::gpu {
 
+/// Records the program of the token that lies at `token`; without logits it leaves the state only.
+using TokenRecorder = std::function<Program(const View& token, bool logits)>;
+
 /// Generates on a Device: the program of a token ends with `sample`, whose choice the next one
 /// begins with. A token is one submission.
 class GpuGenerator final : public Generator {
@@ -17,9 +21,9 @@ class GpuGenerator final : public Generator {
   /// Bytes it allocates: copies of the state, and what the sampler needs.
   static std::uint64_t plan_bytes(const Config& config, const DeviceInfo& info);
 
-  /// All arguments but the shapes outlive it.
+  /// All arguments but `record` outlive it.
   GpuGenerator(Device& device, const Config& config, const ModelMemory& memory,
-               const LaunchShapes& shapes);
+               const TokenRecorder& record);
 
   bool supports(const SamplerSettings& settings) const override;
   void start(const SamplerSettings& settings, const SamplerMemory& memory) override;

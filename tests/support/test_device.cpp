@@ -18,7 +18,11 @@ bool test_device_is_emulated() {
 }
 
 std::unique_ptr<Device> open_test_device(Order order) {
-  if (test_device_is_emulated()) return open_emulated_device(order);
+  return open_resident_test_device({.order = order});
+}
+
+std::unique_ptr<Device> open_resident_test_device(const EmulatedOptions& options) {
+  if (test_device_is_emulated()) return open_emulated_device(options);
   // One device stays open: the driver would tear down and make a context for every test.
   static const std::unique_ptr<Device> keeps_context = open_cuda_device();
   return open_cuda_device();

@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 
+# Functions beyond Metal's, for kernels that run on NVIDIA's GPUs and the emulation only.
+EXTENSIONS = "<msl_extensions.h>"
+
+
 class TextError(Exception):
     """What is wrong, and where: one line."""
 
@@ -102,7 +106,7 @@ def expand(path, pasted=None):
         local = re.match(r'\s*#\s*include\s*"([^"]+)"', line)
         if not local:
             system = re.match(r"\s*#\s*include\s*(<.*>)", line)
-            if system and not system[1].startswith("<metal_"):
+            if system and not system[1].startswith("<metal_") and system[1] != EXTENSIONS:
                 raise TextError(f"{path}:{number}: kernels include Metal's and their own headers, not {system[1]}")
             lines.append("")
             continue

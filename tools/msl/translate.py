@@ -86,7 +86,11 @@ def file_id(path):
 
 def translate_file(path):
     text = translate(msl_text.expand(path))
-    return f"#include <metal_stdlib>\nMSL_BEGIN_FILE\n{text}MSL_END_FILE({file_id(path)})\n"
+    headers = ["<metal_stdlib>"]
+    if msl_text.EXTENSIONS in Path(path).read_text():
+        headers.append(msl_text.EXTENSIONS)
+    includes = "".join(f"#include {header}\n" for header in headers)
+    return f"{includes}MSL_BEGIN_FILE\n{text}MSL_END_FILE({file_id(path)})\n"
 
 
 def joined_source(paths):

@@ -26,6 +26,7 @@ struct Pipeline {
   Function function = nullptr;
   std::uint32_t argument_bytes = 0;
   std::uint32_t max_threads = 0;
+  std::uint32_t group_memory = kPlainGroupMemory;  ///< bytes it may be launched with
 };
 
 /// A submission that nobody has waited for.
@@ -181,6 +182,8 @@ class CudaDevice final : public Device {
       fail("CUDA: {} has capability {}.{}: gander needs 8.0 (Ampere) or later", info_.name,
            attribute(kMajorCapability), attribute(kMinorCapability));
     }
+    capability_ = static_cast<std::uint32_t>(10 * attribute(kMajorCapability) +
+                                             attribute(kMinorCapability));
     std::size_t bytes = 0;
     check(driver_.DeviceTotalMem(&bytes, handle_), "cuDeviceTotalMem", kReopen);
     info_.max_group_memory = static_cast<std::uint32_t>(attribute(kMaxGroupMemory));
@@ -188,6 +191,7 @@ class CudaDevice final : public Device {
     info_.max_buffer_bytes = bytes;
     info_.working_set_bytes = bytes;
     info_.device_fences = true;
+    if (attribute(kCooperativeLaunch) != 0) info_.resident_groups = info_.cores;
   }
 
   Address address(const View& view, std::uint64_t bytes) const {
@@ -200,7 +204,7 @@ class CudaDevice final : public Device {
   }
 
   Pipeline compile(std::string_view function, std::span<const FunctionConstant> constants) {
-    const KernelText text = specialise(modules_, function, constants);
+    const KernelText text = specialise(modules_, function, constants, capability_);
     Pipeline pipeline{std::string(function), {constants.begin(), constants.end()}};
     pipeline.argument_bytes = text.argument_bytes;
 
@@ -226,8 +230,28 @@ class CudaDevice final : public Device {
     return pipeline;
   }
 
+  /// Lets the kernel have that much group memory.
+  void allow_group_memory(Pipeline& pipeline, std::uint32_t bytes) const {
+    if (bytes <= pipeline.group_memory) return;
+    check(driver_.FuncSetAttribute(pipeline.function, kFunctionGroupMemory,
+                                   static_cast<int>(bytes)),
+          "cuFuncSetAttribute", "take a GPU with more memory in a multiprocessor");
+    pipeline.group_memory = bytes;
+  }
+
+  Result start(const Dispatch& dispatch, Function function, void** block) const {
+    if (dispatch.resident) {
+      return driver_.LaunchCooperativeKernel(function, dispatch.groups[0], dispatch.groups[1], 1,
+                                             dispatch.threads, 1, 1, dispatch.group_memory,
+                                             stream_, block);
+    }
+    return driver_.LaunchKernel(function, dispatch.groups[0], dispatch.groups[1], 1,
+                                dispatch.threads, 1, 1, dispatch.group_memory, stream_, block,
+                                nullptr);
+  }
+
   void launch(const Dispatch& dispatch) {
-    const Pipeline& pipeline = pipelines_.at(dispatch.pipeline);
+    Pipeline& pipeline = pipelines_.at(dispatch.pipeline);
     const std::uint32_t begin = parameter_offset(dispatch.bindings.size());
     if (dispatch.threads > pipeline.max_threads ||
         begin + dispatch.parameters.size() > std::max(pipeline.argument_bytes, begin)) {
@@ -245,14 +269,14 @@ class CudaDevice final : public Device {
     }
     std::ranges::copy(dispatch.parameters, arguments_.begin() + begin);
     void* block = arguments_.data();
-    const Result result = driver_.LaunchKernel(pipeline.function, dispatch.groups[0],
-                                               dispatch.groups[1], 1, dispatch.threads, 1, 1,
-                                               dispatch.group_memory, stream_, &block, nullptr);
+    allow_group_memory(pipeline, dispatch.group_memory);
+    const Result result = start(dispatch, pipeline.function, &block);
     if (result != 0) {
       fail(
-          "CUDA: cuLaunchKernel of {} ({} × {} groups of {} threads, {} bytes of group memory): {}",
-          pipeline.name, dispatch.groups[0], dispatch.groups[1], dispatch.threads,
-          dispatch.group_memory, driver_.describe(result));
+          "CUDA: {} of {} ({} × {} groups of {} threads, {} bytes of group memory): {}",
+          dispatch.resident ? "cuLaunchCooperativeKernel" : "cuLaunchKernel", pipeline.name,
+          dispatch.groups[0], dispatch.groups[1], dispatch.threads, dispatch.group_memory,
+          driver_.describe(result));
     }
     ++counters_.dispatches;
     counters_.barriers += dispatch.barrier ? 1 : 0;
@@ -289,6 +313,7 @@ class CudaDevice final : public Device {
   Context context_ = nullptr;
   Stream stream_ = nullptr;
   DeviceInfo info_;
+  std::uint32_t capability_ = 0;  ///< 90 for 9.0
   std::vector<Buffer> buffers_;
   std::vector<Pipeline> pipelines_;
   std::deque<Pending> pending_;       ///< oldest first

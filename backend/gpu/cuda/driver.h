@@ -18,12 +18,17 @@ using Function = struct FunctionObject*;
 using Stream = struct StreamObject*;
 using Event = struct EventObject*;
 
-inline constexpr int kMaxGroupMemory = 8;  // of CUdevice_attribute
+inline constexpr int kCooperativeLaunch = 95;  // of CUdevice_attribute
+inline constexpr int kMaxGroupMemory = 97;     // what a kernel may opt in to
 inline constexpr int kMultiprocessors = 16;
 inline constexpr int kMajorCapability = 75;
 inline constexpr int kMinorCapability = 76;
 
 inline constexpr int kFunctionMaxThreads = 0;  // of CUfunction_attribute
+inline constexpr int kFunctionGroupMemory = 8;
+
+/// Group memory that a kernel has without opting in to more.
+inline constexpr unsigned kPlainGroupMemory = 48 << 10;
 
 inline constexpr int kErrorLogBuffer = 5;  // of CUjit_option
 inline constexpr int kErrorLogBytes = 6;
@@ -61,9 +66,14 @@ struct Driver {
   Result (*ModuleUnload)(Module);
   Result (*ModuleGetFunction)(Function*, Module, const char* name);
   Result (*FuncGetAttribute)(int* value, int attribute, Function);
+  Result (*FuncSetAttribute)(Function, int attribute, int value);
   Result (*LaunchKernel)(Function, unsigned groups_x, unsigned groups_y, unsigned groups_z,
                          unsigned threads_x, unsigned threads_y, unsigned threads_z,
                          unsigned group_memory, Stream, void** parameters, void** extra);
+  Result (*LaunchCooperativeKernel)(Function, unsigned groups_x, unsigned groups_y,
+                                    unsigned groups_z, unsigned threads_x, unsigned threads_y,
+                                    unsigned threads_z, unsigned group_memory, Stream,
+                                    void** parameters);
 
   Result (*StreamCreate)(Stream*, unsigned flags);
   Result (*StreamDestroy)(Stream);

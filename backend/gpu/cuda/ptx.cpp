@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "base/error.h"
+#include "kernels/function_constants.h"
 
 namespace gander::gpu::cuda {
 
@@ -53,6 +54,14 @@ std::uint32_t number_at(std::string_view text, std::size_t begin, std::size_t& e
   return number;
 }
 
+/// N of the module's line ".target sm_N"; 0 without one.
+std::uint32_t target_of(std::string_view module) {
+  constexpr std::string_view kTarget = ".target sm_";
+  const std::size_t place = module.find(kTarget);
+  std::size_t end = 0;
+  return place == std::string_view::npos ? 0 : number_at(module, place + kTarget.size(), end);
+}
+
 std::uint32_t constant_bits(std::uint32_t index, std::string_view kernel,
                             std::span<const FunctionConstant> constants) {
   for (const FunctionConstant& constant : constants) {
@@ -62,6 +71,18 @@ std::uint32_t constant_bits(std::uint32_t index, std::string_view kernel,
       "CUDA: kernel {} uses function constant {}, which its pipeline does not give: give it where "
       "the pipeline is made",
       kernel, index);
+}
+
+/// After the kernel's parameters: how many threads a group has, when a constant says so. Without it
+/// the compiler keeps to the registers that any number of threads could have.
+void declare_threads(std::string& ptx, std::span<const FunctionConstant> constants) {
+  for (const FunctionConstant& constant : constants) {
+    if (constant.index != GANDER_KERNEL_THREADS) continue;
+    const std::size_t body = ptx.find("\n{", ptx.find(kEntry));
+    if (body != std::string::npos) {
+      ptx.insert(body, fmt::format("\n.maxntid {}, 1, 1\n.minnctapersm 1", constant.bits));
+    }
+  }
 }
 
 /// Puts values in the places of the names that stand for them.
@@ -92,25 +113,31 @@ std::string substitute(std::string_view text, std::string_view kernel, std::stri
 }  // namespace
 
 KernelText specialise(std::span<const std::string_view> modules, std::string_view name,
-                      std::span<const FunctionConstant> constants) {
+                      std::span<const FunctionConstant> constants, std::uint32_t capability) {
+  std::string_view newest;
   for (const std::string_view module : modules) {
-    if (!has_kernel(module, name)) continue;
-    const std::string parameter = fmt::format("{}_param_0", name);
-    KernelText text;
-    text.ptx = substitute(keep_kernel(module, name), name, parameter, constants);
-    // .param .align 8 .b8 NAME_param_0[BYTES]
-    const std::string array = parameter + "[";
-    const std::size_t place = text.ptx.find(array);
-    std::size_t end = 0;
-    if (place != std::string::npos) {
-      text.argument_bytes = number_at(text.ptx, place + array.size(), end);
+    const std::uint32_t target = target_of(module);
+    if (target > capability || !has_kernel(module, name)) continue;
+    if (newest.empty() || target > target_of(newest)) newest = module;
+  }
+  if (newest.empty()) {
+    if (modules.empty()) {
+      fail("CUDA: built without kernels: configure with -DGANDER_CUDA_KERNELS=ON (needs clang 19)");
     }
-    return text;
+    fail("CUDA: there is no kernel named {}: see kernels/README.md", name);
   }
-  if (modules.empty()) {
-    fail("CUDA: built without kernels: configure with -DGANDER_CUDA_KERNELS=ON (needs clang 19)");
+  const std::string parameter = fmt::format("{}_param_0", name);
+  KernelText text;
+  text.ptx = substitute(keep_kernel(newest, name), name, parameter, constants);
+  declare_threads(text.ptx, constants);
+  // .param .align 8 .b8 NAME_param_0[BYTES]
+  const std::string array = parameter + "[";
+  const std::size_t place = text.ptx.find(array);
+  std::size_t end = 0;
+  if (place != std::string::npos) {
+    text.argument_bytes = number_at(text.ptx, place + array.size(), end);
   }
-  fail("CUDA: there is no kernel named {}: see kernels/README.md", name);
+  return text;
 }
 
 }  // namespace gander::gpu::cuda

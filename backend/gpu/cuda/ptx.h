@@ -21,14 +21,15 @@ struct KernelText {
   std::uint32_t argument_bytes = 0;  ///< of the kernel's one parameter, an argument block
 };
 
-/// The kernel `name` of one of the modules for these constants. Throws Error when no module has the
-/// kernel, or when it uses a constant that is not given.
+/// The kernel `name` for these constants, of the newest of the modules that GPUs of this capability
+/// (90 for 9.0) can run. Throws Error when none has the kernel, or when it uses a constant that is
+/// not given.
 ///
 /// Names that stand for something in a module (tools/msl/include/msl_nvidia.h writes them):
 ///   gander_constant_N   the 32 bits of function constant N
 ///   gander_arguments    the kernel's parameter, an argument block
 KernelText specialise(std::span<const std::string_view> modules, std::string_view name,
-                      std::span<const FunctionConstant> constants);
+                      std::span<const FunctionConstant> constants, std::uint32_t capability = 80);
 
 /// Where the bytes of Dispatch::parameters begin in an argument block: after the addresses of the
 /// buffers, aligned for any struct.

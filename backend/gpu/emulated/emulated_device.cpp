@@ -61,13 +61,15 @@ struct Pipeline {
 
 class EmulatedDevice final : public Device {
  public:
-  explicit EmulatedDevice(Order order) : order_(order) {
+  explicit EmulatedDevice(const EmulatedOptions& options) : order_(options.order) {
     msl::link_kernels();
     info_.name = "emulated GPU";
     info_.max_buffer_bytes = ~std::uint64_t{0};
     info_.cores = 1;
     info_.wraps_memory = true;
     info_.device_fences = true;
+    info_.max_group_memory = options.max_group_memory;
+    info_.resident_groups = options.resident_groups;
   }
 
   const DeviceInfo& info() const override { return info_; }
@@ -266,14 +268,19 @@ void EmulatedDevice::run(const Dispatch& dispatch) const {
   launch.threads = {dispatch.threads, 1, 1};
   launch.group_memory = dispatch.group_memory;
   launch.order = order_;
+  launch.resident = dispatch.resident;
   const OnlyBoundParts only_bound_parts(buffers_, dispatch);
   msl::execute(launch);
 }
 
 }  // namespace
 
+std::unique_ptr<Device> open_emulated_device(const EmulatedOptions& options) {
+  return std::make_unique<EmulatedDevice>(options);
+}
+
 std::unique_ptr<Device> open_emulated_device(Order order) {
-  return std::make_unique<EmulatedDevice>(order);
+  return open_emulated_device(EmulatedOptions{.order = order});
 }
 
 }  // namespace gander::gpu

@@ -1,5 +1,6 @@
 #include "backend/gpu/emulated/machine.h"
 
+#include "backend/gpu/emulated/copies.h"
 #include "backend/gpu/emulated/fiber.h"
 #include "backend/gpu/emulated/gpu_thread.h"
 #include "backend/gpu/emulated/group_memory.h"
@@ -25,7 +26,7 @@ std::unordered_map<std::string_view, Kernel>& library() {
   return kernels;
 }
 
-enum class State : std::uint8_t { Runs, WaitsForLanes, WaitsForGroup, Done };
+enum class State : std::uint8_t { Runs, WaitsForLanes, WaitsForGroup, WaitsForGrid, Done };
 
 [[noreturn]] void run_threads_of_machine();
 
@@ -38,17 +39,26 @@ struct GpuThread {
   Site site;
 };
 
-/// One thread group at a time, on fibers that are kept from group to group.
+/// One thread group at a time, on fibers that are kept from group to group. Groups that wait for
+/// each other have a machine each.
 class Machine {
  public:
-  void run(const Launch& launch);
+  /// The next dispatch.
+  void set(const Launch& launch);
+  /// Makes group `at` of the dispatch the one that runs.
+  void begin_group(std::uint32_t at);
+  /// Runs the group until all its threads have left, or wait for other groups. True then.
+  bool run_group();
+  /// The dispatch is over.
+  void end();
+  /// The dispatch ends here: its threads are left where they are for good.
+  void abandon();
 
   void wait(State state, Site site, bool orders_memory);
   GroupScope& scope() { return scopes_.back(); }
   [[noreturn]] void run_threads();
 
  private:
-  void run_group();
   void hire();
   GpuThread* next();
   bool lanes_have_met();
@@ -68,6 +78,8 @@ class Machine {
   std::uint32_t simd_at_ = 0;         // its index,
   std::uint32_t lane_turn_ = 0;       // and which of its lanes
   std::uint32_t lanes_[kLanes] = {};  // their order
+  Running begun_;                     // what its threads see
+  bool waits_for_grid_ = false;
   std::string error_;
 };
 
@@ -145,7 +157,7 @@ bool Machine::lanes_have_met() {
     }
     participants |= 1U << lane;
   }
-  if (first == nullptr || first->state == State::WaitsForGroup) return false;
+  if (first == nullptr || first->state != State::WaitsForLanes) return false;
   SimdExchange& simd = simds_[simd_at_];
   simd.slots[simd.turn].participants = participants;
   simd.slots[simd.turn].is_folded = false;
@@ -166,12 +178,14 @@ bool Machine::group_has_met() {
       done = &thread;
     } else if (waiting == nullptr) {
       waiting = &thread;
-    } else if (!(thread.site == waiting->site)) {
+    } else if (thread.state != waiting->state || !(thread.site == waiting->site)) {
       stop("threads wait at different barriers", *waiting, thread);
     }
   }
   if (waiting == nullptr) return false;
   if (done != nullptr) stop("threads wait at a barrier that others never reach", *waiting, *done);
+  waits_for_grid_ = waiting->state == State::WaitsForGrid;
+  if (waits_for_grid_) return false;
   for (std::uint32_t i = 0; i < count_; ++i) threads_[i]->state = State::Runs;
   return true;
 }
@@ -198,30 +212,13 @@ void Machine::hire() {
   if (Fiber::kWatched) threads_.clear();
   if (Fiber::kWatched || scopes_.empty()) scopes_.emplace_back(launch_->group_memory);
   scope().begin();
-  running.group_memory = scope().dynamic();
+  begun_.group_memory = scope().dynamic();
   while (threads_.size() < count_) {
     threads_.push_back(std::make_unique<GpuThread>(static_cast<std::uint32_t>(threads_.size())));
   }
 }
 
-void Machine::run_group() {
-  hire();
-  for (std::uint32_t i = 0; i < count_; ++i) threads_[i]->state = State::Runs;
-  simd_turn_ = 0;
-  simd_at_ = place_in_order(launch_->order, 0, count_ / kLanes, running.group[0]);
-  lane_turn_ = ~0U;
-  GpuThread* first = next();
-  go_on(first);
-  caller_.switch_to(first->fiber);
-  if (!error_.empty()) {
-    Fiber::acquire(this);
-    threads_.clear();
-    scopes_.clear();
-    throw Error(std::exchange(error_, {}));
-  }
-}
-
-void Machine::run(const Launch& launch) {
+void Machine::set(const Launch& launch) {
   launch_ = &launch;
   count_ = volume(launch.threads);
   if (count_ == 0 || count_ % kLanes != 0 || count_ > kMaxThreads) {
@@ -232,20 +229,69 @@ void Machine::run(const Launch& launch) {
   for (std::uint32_t i = 0; i < kLanes; ++i) {
     lanes_[i] = place_in_order(launch.order, i, kLanes, 0);
   }
-  running = {};
-  std::copy_n(launch.threads.data(), 3, running.threads);
-  std::copy_n(launch.groups.data(), 3, running.groups);
-  running.buffers = launch.buffers.data();
-  const std::uint32_t groups = volume(launch.groups);
-  for (std::uint32_t i = 0; i < groups; ++i) {
-    const std::uint32_t at = place_in_order(launch.order, i, groups, 0);
-    running.group[0] = at % launch.groups[0];
-    running.group[1] = at / launch.groups[0] % launch.groups[1];
-    running.group[2] = at / launch.groups[0] / launch.groups[1];
-    run_group();
+  begun_ = {};
+  std::copy_n(launch.threads.data(), 3, begun_.threads);
+  std::copy_n(launch.groups.data(), 3, begun_.groups);
+  begun_.buffers = launch.buffers.data();
+}
+
+void Machine::begin_group(std::uint32_t at) {
+  const auto& groups = launch_->groups;
+  begun_.group[0] = at % groups[0];
+  begun_.group[1] = at / groups[0] % groups[1];
+  begun_.group[2] = at / groups[0] / groups[1];
+  hire();
+}
+
+bool Machine::run_group() {
+  machine = this;
+  running = begun_;
+  waits_for_grid_ = false;
+  for (std::uint32_t i = 0; i < count_; ++i) threads_[i]->state = State::Runs;
+  simd_turn_ = 0;
+  simd_at_ = place_in_order(launch_->order, 0, count_ / kLanes, running.group[0]);
+  lane_turn_ = ~0U;
+  GpuThread* first = next();
+  go_on(first);
+  caller_.switch_to(first->fiber);
+  if (!error_.empty()) {
+    abandon();
+    throw Error(std::exchange(error_, {}));
   }
+  return waits_for_grid_;
+}
+
+void Machine::end() {
   Fiber::acquire(this);
   scopes_.clear();
+}
+
+void Machine::abandon() {
+  Fiber::acquire(this);
+  threads_.clear();
+  scopes_.clear();
+}
+
+// Groups take turns from one meeting to the next. Some that meet while others have left would wait
+// for ever.
+void run_resident(const Launch& launch) {
+  const std::uint32_t groups = volume(launch.groups);
+  std::vector<Machine> machines(groups);
+  for (std::uint32_t i = 0; i < groups; ++i) {
+    machines[i].set(launch);
+    machines[i].begin_group(i);
+  }
+  for (std::uint32_t waiting = groups; waiting > 0;) {
+    waiting = 0;
+    for (std::uint32_t i = 0; i < groups; ++i) {
+      waiting += machines[place_in_order(launch.order, i, groups, 0)].run_group() ? 1 : 0;
+    }
+    if (waiting != 0 && waiting != groups) {
+      fail("kernel {}: {} groups wait for {} others that have left", launch.kernel->name, waiting,
+           groups - waiting);
+    }
+  }
+  for (Machine& each : machines) each.end();
 }
 
 }  // namespace
@@ -256,6 +302,14 @@ void wait_for_lanes(Site site, bool orders_memory) {
 
 void wait_for_group(Site site, bool orders_memory) {
   machine->wait(State::WaitsForGroup, site, orders_memory);
+}
+
+void wait_for_grid(Site site) {
+  // All that any group did before comes before all that any does after.
+  static const char token = 0;
+  Fiber::release(&token);
+  machine->wait(State::WaitsForGrid, site, true);
+  Fiber::acquire(&token);
 }
 
 void fence_device() {
@@ -288,9 +342,23 @@ std::uint32_t place_in_order(Order order, std::uint32_t i, std::uint32_t count,
 }
 
 void execute(const Launch& launch) {
+  forget_copies();
+  if (launch.resident) {
+    run_resident(launch);
+    return;
+  }
   thread_local Machine of_this_thread;
-  machine = &of_this_thread;
-  machine->run(launch);
+  of_this_thread.set(launch);
+  const std::uint32_t groups = volume(launch.groups);
+  for (std::uint32_t i = 0; i < groups; ++i) {
+    of_this_thread.begin_group(place_in_order(launch.order, i, groups, 0));
+    if (of_this_thread.run_group()) {
+      of_this_thread.abandon();
+      fail("kernel {}: a group waits for others, which need not run at the same time",
+           launch.kernel->name);
+    }
+  }
+  of_this_thread.end();
 }
 
 }  // namespace gander::msl

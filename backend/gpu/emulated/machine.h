@@ -49,6 +49,7 @@ struct Launch {
   std::array<std::uint32_t, 3> threads = {32, 1, 1};  ///< of a group; a multiple of 32
   std::uint32_t group_memory = 0;                     ///< bytes
   Order order = Order::Forward;
+  bool resident = false;  ///< all groups run at once: they may wait for each other
 };
 
 /// Runs all threads of the dispatch. Throws Error, with the kernel, the threads and the lines, when

@@ -193,10 +193,22 @@ MSL_FUNCTION T shuffle_(T value, uint from, int) {
   __builtin_memcpy(&value, words, sizeof value);
   return from < 32 ? value : own;
 }
+// The value of the lane whose number differs in the bits of `mask`, which a compiler knows: no
+// register is needed for that lane's number.
+template <class T>
+MSL_FUNCTION T shuffle_xor_(T value, uint mask, int) {
+  int words[(sizeof(T) + 3) / 4] = {};
+  __builtin_memcpy(words, &value, sizeof value);
+  for (int& word : words) word = __nvvm_shfl_sync_bfly_i32(~0u, word, mask, 31);
+  __builtin_memcpy(&value, words, sizeof value);
+  return value;
+}
+#define MSL_SHUFFLE_XOR_(value, mask, site) shuffle_xor_(value, mask, site)
 template <class T, class F>
 MSL_FUNCTION T fold_(T value, F f, int) {
+#pragma unroll
   for (uint distance = 16; distance > 0; distance /= 2) {
-    value = f(value, shuffle_(value, lane_() ^ distance, 0));
+    value = f(value, shuffle_xor_(value, distance, 0));
   }
   return value;
 }

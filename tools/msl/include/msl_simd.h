@@ -47,7 +47,14 @@ MSL_FUNCTION T simd_prefix_exclusive_sum(T value, MSL_SITE_) {
   }
 MSL_SIMD_SHUFFLE(simd_broadcast, lane, lane)
 MSL_SIMD_SHUFFLE(simd_shuffle, lane, lane)
+#ifdef MSL_SHUFFLE_XOR_
+template <class T>
+MSL_FUNCTION T simd_shuffle_xor(T value, ushort mask, MSL_SITE_) {
+  return MSL_SHUFFLE_XOR_(value, mask, site_);
+}
+#else
 MSL_SIMD_SHUFFLE(simd_shuffle_xor, mask, lane_() ^ mask)
+#endif
 MSL_SIMD_SHUFFLE(simd_shuffle_up, delta, lane_() - delta)
 MSL_SIMD_SHUFFLE(simd_shuffle_down, delta, lane_() + delta)
 MSL_SIMD_SHUFFLE(simd_shuffle_rotate_up, delta, (lane_() - delta) % 32)

@@ -1,0 +1,141 @@
+#include "backend/gpu/persistent/persistent_token.h"
+
+#include <cstring>
+
+#include "backend/gpu/buffer_pool.h"
+#include "backend/gpu/recorder.h"
+#include "kernels/function_constants.h"
+
+namespace gander::gpu {
+namespace {
+
+bool fits_rows(const Matrix& matrix) {
+  return matrix.rows == 0 || matrix.columns % 256 == 0;
+}
+
+bool fits_rank(const Matrix& matrix) {
+  return matrix.columns % 8 == 0;
+}
+
+MatrixView view_of(const Placed& placed, const View& buffer) {
+  const Matrix& matrix = placed.matrix;
+  return {buffer.part(placed.offset, placed.bytes), matrix.type, matrix.rows, matrix.columns};
+}
+
+template <typename Element>
+void write(Device& device, const View& view, const std::vector<Element>& elements) {
+  device.write(view, std::as_bytes(std::span(elements)));
+}
+
+// Bytes a token reads of the weights when it reads each once, and one row of the embedding.
+std::uint64_t bytes_once(const TokenWeights& placed, bool logits) {
+  return placed.bytes - placed.emb.bytes - (logits ? 0 : placed.head.bytes);
+}
+
+}  // namespace
+
+bool PersistentToken::supports(const Weights& weights, const DeviceInfo& info) {
+  const Config& config = weights.config;
+  if (info.resident_groups == 0 || config.head_size != 64 || config.width % 256 != 0 ||
+      config.width > GANDER_TOKEN_MAX_WIDTH || config.ffn_width % 256 != 0 ||
+      config.width / GANDER_VALUE_TILE > info.resident_groups) {
+    return false;
+  }
+  for (const gander::LayerWeights& layer : weights.layers) {
+    const TimeMixWeights& att = layer.att;
+    for (const Matrix* matrix : {&att.w1, &att.a1, &att.v1, &att.g1}) {
+      if (!fits_rows(*matrix)) return false;
+    }
+    for (const Matrix* matrix : {&att.w2, &att.a2, &att.v2, &att.g2}) {
+      if (!fits_rank(*matrix)) return false;
+    }
+  }
+  constexpr std::uint32_t kLeastGroupMemory = 96 << 10;
+  return info.max_group_memory >= kLeastGroupMemory;
+}
+
+PersistentToken::PersistentToken(const Weights& weights, Device& device)
+    : weights_(weights),
+      device_(device),
+      placed_(plan_token_weights(weights)),
+      plan_(plan_token(weights.config, placed_, device.info())) {
+  const Config& config = weights.config;
+  const std::uint64_t width = config.width;
+  const std::uint32_t blocks = device.info().resident_groups;
+  memory_.buffers = make_layer_buffers(config, 1, blocks, device);
+  memory_.state = make_state_buffers(config, device);
+  BufferPool pool;
+  pool.add(layers_, plan_.layers.size() * sizeof(LayerPlan));
+  pool.add(blocks_, plan_.blocks.size() * sizeof(BlockPlan));
+  pool.add(pieces_, plan_.pieces.size() * sizeof(Piece));
+  pool.add(segments_, plan_.segments.size() * sizeof(Segment));
+  pool.add(added_, width * sizeof(std::int64_t));
+  pool.add(barrier_, 2 * sizeof(std::uint32_t));
+  pool.add(trace_, (std::uint64_t{5} * config.layers + 2) * sizeof(std::uint64_t));
+  pool.allocate(device, "token kernel");
+  buffer_ = {device.allocate(placed_.bytes, "weights"), 0, placed_.bytes};
+  memory_.weights.emb = view_of(placed_.emb, buffer_);
+  memory_.weights.ln0 = buffer_.part(placed_.ln0.offset, placed_.ln0.bytes);
+}
+
+void PersistentToken::upload(const Progress& progress) {
+  write(device_, layers_, plan_.layers);
+  write(device_, blocks_, plan_.blocks);
+  write(device_, pieces_, plan_.pieces);
+  write(device_, segments_, plan_.segments);
+  upload_token_weights(placed_, buffer_, device_, progress);
+}
+
+Program PersistentToken::record(const View& token, bool logits) const {
+  const Config& config = weights_.config;
+  const Recorder recorder(device_, config);
+  Program program;
+  LayerDispatcher(recorder, memory_, LaunchShapes{}).embed(program, token);
+
+  TokenParameters parameters = plan_.parameters;
+  parameters.has_head = logits ? 1 : 0;
+  std::vector<FunctionConstant> constants = model_constants(config, plan_.weight_types);
+  constants.push_back({.index = GANDER_RING_AHEAD, .bits = plan_.ring_ahead});
+  constants.push_back({.index = GANDER_KERNEL_THREADS, .bits = GANDER_TOKEN_THREADS});
+  Dispatch dispatch;
+  dispatch.kernel = "token";
+  dispatch.layer = config.layers;
+  dispatch.pipeline = device_.pipeline(dispatch.kernel, constants).id;
+  const Binding nothing{memory_.buffers.logits};
+  dispatch.bindings = {{buffer_, bytes_once(placed_, logits), 0},
+                       in(layers_),
+                       in(blocks_),
+                       in(segments_),
+                       in(pieces_),
+                       in_out(memory_.state.all),
+                       in_out(memory_.buffers.x),
+                       in_out(added_),
+                       in_out(memory_.buffers.normalized),
+                       in_out(memory_.buffers.projected),
+                       in_out(memory_.buffers.low_rank),
+                       in_out(memory_.buffers.v_first),
+                       in_out(memory_.buffers.gated),
+                       in_out(memory_.buffers.hidden),
+                       in_out(barrier_),
+                       logits ? out(memory_.buffers.logits) : nothing,
+                       logits ? out(memory_.buffers.maxima) : Binding{memory_.buffers.maxima},
+                       Binding{trace_}};
+  dispatch.parameters.resize(sizeof parameters);
+  std::memcpy(dispatch.parameters.data(), &parameters, sizeof parameters);
+  dispatch.groups = {device_.info().resident_groups, 1};
+  dispatch.threads = GANDER_TOKEN_THREADS;
+  dispatch.group_memory = plan_.group_memory;
+  dispatch.resident = true;
+  program.dispatches.push_back(std::move(dispatch));
+  return program;
+}
+
+std::vector<std::uint64_t> PersistentToken::read_trace() const {
+  std::vector<std::uint64_t> times(trace_.size / sizeof(std::uint64_t));
+  device_.read(trace_, std::as_writable_bytes(std::span(times)));
+  std::vector<std::uint64_t> stages;
+  for (std::size_t i = 1; i < times.size(); ++i) stages.push_back(times[i] - times[i - 1]);
+  return stages;
+}
+
+}  // namespace gander::gpu

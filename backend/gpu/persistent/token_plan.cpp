@@ -1,0 +1,285 @@
+#include "backend/gpu/persistent/token_plan.h"
+
+#include <algorithm>
+#include <array>
+#include <span>
+
+#include "backend/gpu/persistent/row_blocks.h"
+#include "base/error.h"
+
+namespace gander::gpu {
+namespace {
+
+// Longer pieces cost the ring slots, shorter ones instructions.
+constexpr std::uint32_t kMostPieceBytes = 3072;
+constexpr std::uint32_t kWantedSlots = 4;
+constexpr std::uint32_t kMostSlots = GANDER_TOKEN_MAX_SLOTS;
+
+std::uint32_t offset_of(const Placed& placed) {
+  return static_cast<std::uint32_t>(placed.offset / 16);
+}
+
+// A stage's matrix, cut into items and pieces; `segment` is what all its runs of items share.
+struct Stream {
+  const Placed* placed = nullptr;
+  Segment segment = {};
+  std::uint32_t item_bytes = 0;   // a multiple of 16
+  std::uint32_t piece_bytes = 0;  // of all pieces of an item but the last
+
+  std::uint64_t bytes() const { return std::uint64_t{segment.items} * item_bytes; }
+};
+
+Stream make_stream(const Placed& placed, std::uint32_t role, std::uint32_t stage,
+                   std::uint32_t most_bytes) {
+  const std::uint32_t block_bytes = row_block_bytes(placed.matrix.type);
+  const std::uint32_t row_blocks = placed.matrix.columns / kBlockColumns;
+  const std::uint32_t row_bytes = row_blocks * block_bytes;
+  Segment segment = {};
+  segment.type = static_cast<std::uint32_t>(placed.matrix.type);
+  segment.role = role;
+  segment.stage = stage;
+  segment.row_blocks = row_blocks;
+  segment.piece_blocks = row_blocks;
+  // As many rows as fit, if every row still has the lanes of a block.
+  std::uint32_t shift = 2;
+  while (shift > 0 && (row_bytes << shift > most_bytes || placed.matrix.rows % (1U << shift) != 0 ||
+                       32U >> shift < row_block_lanes(placed.matrix.type))) {
+    --shift;
+  }
+  segment.row_shift = shift;
+  if (row_bytes > most_bytes) {
+    const std::uint32_t most = std::max(most_bytes / block_bytes, 1U);
+    const std::uint32_t pieces = (row_blocks + most - 1) / most;
+    segment.piece_blocks = (row_blocks + pieces - 1) / pieces;
+  }
+  segment.items = placed.matrix.rows >> shift;
+  return {&placed, segment, row_bytes << shift, (segment.piece_blocks * block_bytes) << shift};
+}
+
+// The matrices that layers stream, stage by stage, and the head.
+std::vector<std::vector<Stream>> make_streams(const TokenWeights& weights, std::uint32_t most) {
+  std::vector<std::vector<Stream>> stages;
+  std::uint32_t stage = 0;
+  const auto add = [&](const Placed& placed, std::uint32_t role) {
+    if (placed.matrix.rows > 0) stages.back().push_back(make_stream(placed, role, stage, most));
+  };
+  for (const PlacedLayer& layer : weights.layers) {
+    stages.emplace_back();
+    add(layer.receptance, GANDER_ROLE_RECEPTANCE);
+    add(layer.w1, GANDER_ROLE_W1);
+    add(layer.key, GANDER_ROLE_KEY);
+    add(layer.a1, GANDER_ROLE_A1);
+    add(layer.value, GANDER_ROLE_VALUE);
+    add(layer.v1, GANDER_ROLE_V1);
+    add(layer.g1, GANDER_ROLE_G1);
+    stages.emplace_back();
+    stage += 2;  // past the heads
+    add(layer.output, GANDER_ROLE_OUTPUT);
+    stages.emplace_back();
+    ++stage;
+    add(layer.ffn_key, GANDER_ROLE_FFN_KEY);
+    stage += 2;  // past ffn value
+  }
+  stages.emplace_back();
+  add(weights.head, GANDER_ROLE_HEAD);
+  return stages;
+}
+
+// What a block multiplies, what its warps copy, and whose turn it is.
+struct Share {
+  std::vector<Segment> segments;
+  std::array<std::vector<Piece>, GANDER_TOKEN_WARPS> pieces;
+  std::uint32_t items = 0;
+};
+
+// Gives items `begin` to `end` - 1 of the stream to the block. The items of a block count on, so
+// that a block with few in each stage still keeps all its warps busy.
+void give(const Stream& stream, std::uint32_t begin, std::uint32_t end, Share& share) {
+  if (begin >= end) return;
+  Segment segment = stream.segment;
+  segment.items = end - begin;
+  segment.first_row = begin << segment.row_shift;
+  segment.first_warp = share.items % GANDER_TOKEN_WARPS;
+  share.segments.push_back(segment);
+  for (std::uint32_t item = begin; item < end; ++item, ++share.items) {
+    std::vector<Piece>& pieces = share.pieces[share.items % GANDER_TOKEN_WARPS];
+    const std::uint64_t at = stream.placed->offset + std::uint64_t{item} * stream.item_bytes;
+    for (std::uint32_t part = 0; part < stream.item_bytes; part += stream.piece_bytes) {
+      pieces.push_back({static_cast<std::uint32_t>((at + part) / 16),
+                        std::min(stream.piece_bytes, stream.item_bytes - part)});
+    }
+  }
+}
+
+// Blocks for each of the streams, at least one: the next one always goes where a block has most.
+std::vector<std::uint32_t> blocks_for(std::span<const Stream> stage, std::uint32_t blocks) {
+  std::vector<std::uint32_t> counts(stage.size(), 1);
+  for (auto left = blocks - static_cast<std::uint32_t>(stage.size()); left > 0; --left) {
+    std::size_t most = 0;
+    const auto share = [&](std::size_t i) {
+      return static_cast<double>(stage[i].bytes()) / counts[i];
+    };
+    for (std::size_t i = 1; i < stage.size(); ++i) {
+      if (share(i) > share(most)) most = i;
+    }
+    ++counts[most];
+  }
+  return counts;
+}
+
+// Each block has rows of one matrix: it prepares one vector.
+void deal_out_matrices(std::span<const Stream> stage, std::span<Share> shares) {
+  const std::vector<std::uint32_t> counts =
+      blocks_for(stage, static_cast<std::uint32_t>(shares.size()));
+  std::size_t first = 0;
+  for (std::size_t i = 0; i < stage.size(); ++i) {
+    const std::uint64_t items = stage[i].segment.items;
+    for (std::uint32_t k = 0; k < counts[i]; ++k) {
+      give(stage[i], static_cast<std::uint32_t>(items * k / counts[i]),
+           static_cast<std::uint32_t>(items * (k + 1) / counts[i]), shares[first + k]);
+    }
+    first += counts[i];
+  }
+}
+
+// Where there are too few blocks for that: runs of items across matrices, as even in bytes as whole
+// items can be.
+void deal_out_bytes(std::span<const Stream> stage, std::span<Share> shares) {
+  std::uint64_t all = 0;
+  for (const Stream& stream : stage) all += stream.bytes();
+  std::uint64_t before = 0;  // bytes of the streams before
+  for (const Stream& stream : stage) {
+    const auto item_at = [&](std::size_t block) {
+      const std::uint64_t at = all * block / shares.size();
+      const std::uint64_t own = at > before ? at - before : 0;
+      const std::uint64_t item = (own + stream.item_bytes / 2) / stream.item_bytes;
+      return static_cast<std::uint32_t>(std::min<std::uint64_t>(item, stream.segment.items));
+    };
+    for (std::size_t block = 0; block < shares.size(); ++block) {
+      const std::uint32_t end = block + 1 == shares.size() ? stream.segment.items : item_at(block + 1);
+      give(stream, item_at(block), end, shares[block]);
+    }
+    before += stream.bytes();
+  }
+}
+
+void deal_out(std::span<const Stream> stage, std::span<Share> shares) {
+  if (2 * stage.size() <= shares.size()) {
+    deal_out_matrices(stage, shares);
+  } else {
+    deal_out_bytes(stage, shares);
+  }
+}
+
+LayerPlan plan_layer(const PlacedLayer& layer) {
+  LayerPlan plan = {};
+  plan.ln1 = offset_of(layer.ln1);
+  plan.mix = offset_of(layer.mix);
+  plan.vectors = offset_of(layer.vectors);
+  plan.ln2 = offset_of(layer.ln2);
+  plan.ffn_mix = offset_of(layer.ffn_mix);
+  plan.w2 = offset_of(layer.w2);
+  plan.a2 = offset_of(layer.a2);
+  plan.v2 = offset_of(layer.v2);
+  plan.g2 = offset_of(layer.g2);
+  plan.type_w2 = static_cast<std::uint32_t>(layer.w2.type());
+  plan.type_a2 = static_cast<std::uint32_t>(layer.a2.type());
+  plan.type_v2 = static_cast<std::uint32_t>(layer.v2.type());
+  plan.type_g2 = static_cast<std::uint32_t>(layer.g2.type());
+  plan.value = offset_of(layer.ffn_value);
+  plan.type_value = static_cast<std::uint32_t>(layer.ffn_value.matrix.type);
+  return plan;
+}
+
+// What a stage has between the ring and the segments: a vector in either form, the sums of stage
+// E's warps, or what a head needs.
+std::uint32_t vector_bytes(const Config& config) {
+  const std::uint32_t floats = 4 * config.width;
+  const std::uint32_t integers = 2 * config.width + config.width / 8 + config.width / 4;
+  const std::uint32_t sums = GANDER_TOKEN_WARPS * GANDER_VALUE_TILE * 4;
+  const std::uint32_t ranks = config.rank_w + config.rank_a + config.rank_v + config.rank_g;
+  const std::uint32_t head = 4 * (10 * config.head_size + ranks);
+  return (std::max({floats, integers, sums, head}) + 15) / 16 * 16;
+}
+
+}  // namespace
+
+TokenPlan plan_token(const Config& config, const TokenWeights& weights, const DeviceInfo& info) {
+  const std::uint32_t blocks = info.resident_groups;
+  TokenPlan plan;
+  plan.parameters.vector_bytes = vector_bytes(config);
+  // A block has at most three segments in each of a layer's stages, fewer on the average.
+  const std::uint32_t fixed = plan.parameters.vector_bytes + 8 * GANDER_TOKEN_WARPS +
+                              8 * GANDER_TOKEN_WARPS * GANDER_TOKEN_MAX_SLOTS +
+                              2 * static_cast<std::uint32_t>(sizeof(LayerPlan));
+  const std::uint32_t guess =
+      fixed + 6 * config.layers * static_cast<std::uint32_t>(sizeof(Segment));
+  const std::uint32_t per_warp =
+      info.max_group_memory > guess ? (info.max_group_memory - guess) / GANDER_TOKEN_WARPS : 0;
+  const auto stages =
+      make_streams(weights, std::min(per_warp / kWantedSlots, kMostPieceBytes));
+
+  std::vector<Share> shares(blocks);
+  std::vector<BlockPlan> ends(blocks);  // how far the layers go in each share
+  for (const std::vector<Stream>& stage : stages) {
+    if (&stage == &stages.back()) {
+      for (std::size_t i = 0; i < blocks; ++i) {
+        ends[i].head_segments = static_cast<std::uint32_t>(shares[i].segments.size());
+        for (std::size_t warp = 0; warp < GANDER_TOKEN_WARPS; ++warp) {
+          ends[i].head_pieces[warp] = static_cast<std::uint32_t>(shares[i].pieces[warp].size());
+        }
+      }
+    }
+    deal_out(stage, shares);
+    for (const Stream& stream : stage) {
+      plan.parameters.slot_bytes = std::max(plan.parameters.slot_bytes, stream.piece_bytes);
+      plan.weight_types |= 1U << stream.segment.type;
+    }
+  }
+  std::size_t most_segments = 0;
+  for (std::size_t i = 0; i < blocks; ++i) {
+    BlockPlan block = ends[i];
+    block.segments = static_cast<std::uint32_t>(plan.segments.size());
+    block.head_segments += block.segments;
+    plan.segments.insert(plan.segments.end(), shares[i].segments.begin(),
+                         shares[i].segments.end());
+    most_segments = std::max(most_segments, shares[i].segments.size());
+    block.end_segments = static_cast<std::uint32_t>(plan.segments.size());
+    for (std::size_t warp = 0; warp < GANDER_TOKEN_WARPS; ++warp) {
+      block.pieces[warp] = static_cast<std::uint32_t>(plan.pieces.size());
+      block.head_pieces[warp] += block.pieces[warp];
+      const std::vector<Piece>& pieces = shares[i].pieces[warp];
+      plan.pieces.insert(plan.pieces.end(), pieces.begin(), pieces.end());
+      block.end_pieces[warp] = static_cast<std::uint32_t>(plan.pieces.size());
+    }
+    plan.blocks.push_back(block);
+  }
+
+  const std::uint32_t other =
+      fixed + (static_cast<std::uint32_t>(most_segments * sizeof(Segment)) + 15) / 16 * 16;
+  const std::uint32_t slot = GANDER_TOKEN_WARPS * plan.parameters.slot_bytes;
+  const std::uint32_t slots =
+      info.max_group_memory > other
+          ? std::min((info.max_group_memory - other) / slot, kMostSlots)
+          : 0;
+  if (slots < 2) {
+    fail("{} has {} bytes of group memory: this model's token kernel needs {}", info.name,
+         info.max_group_memory, other + 2 * slot);
+  }
+  plan.ring_ahead = slots - 1;
+  plan.group_memory = other + slots * slot;
+  for (const PlacedLayer& layer : weights.layers) {
+    plan.layers.push_back(plan_layer(layer));
+    plan.weight_types |= 1U << plan.layers.back().type_value;
+  }
+  plan.parameters.layers = config.layers;
+  LayerPlan head = {};
+  head.ln1 = offset_of(weights.ln_out);
+  plan.layers.push_back(head);
+  plan.parameters.value_slices =
+      std::clamp(blocks / (config.width / GANDER_VALUE_TILE), 1U, config.ffn_width / 32);
+  plan.parameters.has_head = 1;
+  return plan;
+}
+
+}  // namespace gander::gpu

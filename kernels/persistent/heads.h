@@ -1,0 +1,244 @@
+#pragma once
+
+#include "../activations.h"
+#include "../formats.h"
+#include "vector.h"
+
+// Stage B for heads of 64 channels, one head a block. Eight lanes have a row: of the low-rank
+// matrices, and of S. The formulas are those of kernels/wkv.metal.
+
+#define GANDER_HEAD 64
+
+// What a block shares, in the memory of the vector.
+struct HeadMemory {
+  threadgroup float* low_rank;                          // the four vectors
+  threadgroup float *decay, *wr, *kk, *b, *key, *y;     // [64]
+  threadgroup float *square, *b_r, *k_r, *bonus;        // [64]: products to be added up
+};
+
+static inline HeadMemory head_memory(threadgroup uchar* memory) {
+  HeadMemory head;
+  head.decay = (threadgroup float*)memory;
+  head.wr = head.decay + GANDER_HEAD;
+  head.kk = head.wr + GANDER_HEAD;
+  head.b = head.kk + GANDER_HEAD;
+  head.key = head.b + GANDER_HEAD;
+  head.y = head.key + GANDER_HEAD;
+  head.square = head.y + GANDER_HEAD;
+  head.b_r = head.square + GANDER_HEAD;
+  head.k_r = head.b_r + GANDER_HEAD;
+  head.bonus = head.k_r + GANDER_HEAD;
+  head.low_rank = head.bonus + GANDER_HEAD;
+  return head;
+}
+
+// A row of a low-rank matrix, eight columns at a time. `Count` of the lane's groups of eight are
+// loaded before it is known what they are multiplied with.
+template <uint Count>
+struct RankRow {
+  uint4 words[Count];
+  device const uchar* row;
+  uint type, groups;
+};
+
+static inline bool is_wide(uint type) {
+  return type == GANDER_F32;
+}
+
+template <uint Count>
+static inline RankRow<Count> load_rank_row(device const uchar* matrix, uint type, uint row,
+                                           uint rank, uint part) {
+  RankRow<Count> loaded;
+  loaded.type = type;
+  loaded.groups = rank / 8u;
+  loaded.row = matrix + ulong(row) * rank * (is_wide(type) ? 4u : 2u);
+#pragma unroll
+  for (uint i = 0u; i < Count; ++i) {
+    const uint group = part + 8u * i;
+    loaded.words[i] = !is_wide(type) && group < loaded.groups
+                          ? ((device const uint4*)loaded.row)[group]
+                          : uint4(0u);
+  }
+  return loaded;
+}
+
+static inline float multiply_group(uint4 words, uint type, threadgroup const float4* x) {
+  float4 first;
+  float4 second;
+  if (type == GANDER_BF16) {
+    first = float4(bfloats_of(words.x), bfloats_of(words.y));
+    second = float4(bfloats_of(words.z), bfloats_of(words.w));
+  } else {
+    first = float4(halves_of(words.x), halves_of(words.y));
+    second = float4(halves_of(words.z), halves_of(words.w));
+  }
+  return sum_of_quad(first * x[0] + second * x[1]);
+}
+
+// The row times x, in all of the row's lanes.
+template <uint Count>
+static inline float multiply_rank_row(RankRow<Count> loaded, threadgroup const float* x, uint part) {
+  threadgroup const float4* quads = (threadgroup const float4*)x;
+  float sum = 0.0f;
+  if (is_wide(loaded.type)) {
+    device const float4* row = (device const float4*)loaded.row;
+    for (uint group = part; group < loaded.groups; group += 8u) {
+      sum += sum_of_quad(row[2u * group] * quads[2u * group] +
+                         row[2u * group + 1u] * quads[2u * group + 1u]);
+    }
+  } else {
+#pragma unroll
+    for (uint i = 0u; i < Count; ++i) {
+      const uint group = part + 8u * i;
+      if (group < loaded.groups) {
+        sum += multiply_group(loaded.words[i], loaded.type, quads + 2u * group);
+      }
+    }
+    for (uint group = part + 8u * Count; group < loaded.groups; group += 8u) {
+      sum += multiply_group(((device const uint4*)loaded.row)[group], loaded.type,
+                            quads + 2u * group);
+    }
+  }
+  sum += simd_shuffle_xor(sum, 1);
+  sum += simd_shuffle_xor(sum, 2);
+  return sum + simd_shuffle_xor(sum, 4);
+}
+
+static inline float sum_of_row(float sum) {
+  sum += simd_shuffle_xor(sum, 1);
+  sum += simd_shuffle_xor(sum, 2);
+  return sum + simd_shuffle_xor(sum, 4);
+}
+
+static inline float sum_of_channels(threadgroup const float* values, uint lane) {
+  return simd_sum(values[lane] + values[lane + 32u]);
+}
+
+// The head's inputs and outputs, all of the model.
+struct HeadBuffers {
+  device const float* projected;   // [3][C]
+  device const float* low_rank;
+  device const float* normalized;  // [C]: becomes the shift state
+  device const float* vectors;     // [8][C]
+  device float* v_first;           // [C]
+  device float* state;             // [H][64][64]
+  device float* shift;             // [C]
+  device float* gated;             // [C]
+};
+
+// What a thread reads of a head that stage A does not write: loaded while blocks still wait for each
+// other.
+struct HeadInputs {
+  RankRow<2u> w2, a2;
+  RankRow<1u> v2;
+  RankRow<2u> g2;
+  float4 s0, s1;  // of S
+  float w0, a0, v0, k_k, k_a, r_k, ln_x_weight, ln_x_bias;
+};
+
+static inline device float4* state_of(HeadBuffers buffers, uint channel, uint part) {
+  return (device float4*)(buffers.state + ulong(channel) * GANDER_HEAD + 8u * part);
+}
+
+static inline HeadInputs load_head(HeadBuffers buffers, device const uchar* weights,
+                                   threadgroup const LayerPlan* plan,
+                                   bool has_value_mix, uint head, uint index) {
+  const uint part = index % 8u;
+  const uint channel = GANDER_HEAD * head + index / 8u;
+  HeadInputs inputs;
+  inputs.w2 = load_rank_row<2u>(weights + 16ul * plan->w2, plan->type_w2, channel, kRankW, part);
+  inputs.a2 = load_rank_row<2u>(weights + 16ul * plan->a2, plan->type_a2, channel, kRankA, part);
+  inputs.v2 = load_rank_row<1u>(weights + 16ul * plan->v2, plan->type_v2, channel,
+                                has_value_mix ? kRankV : 0u, part);
+  inputs.g2 = load_rank_row<2u>(weights + 16ul * plan->g2, plan->type_g2, channel, kRankG, part);
+  device const float4* state = state_of(buffers, channel, part);
+  inputs.s0 = state[0];
+  inputs.s1 = state[1];
+  device const float* vectors = buffers.vectors + channel;
+  inputs.w0 = vectors[0];
+  inputs.a0 = vectors[kWidth];
+  inputs.v0 = vectors[2u * kWidth];
+  inputs.k_k = vectors[3u * kWidth];
+  inputs.k_a = vectors[4u * kWidth];
+  inputs.r_k = vectors[5u * kWidth];
+  inputs.ln_x_weight = vectors[6u * kWidth];
+  inputs.ln_x_bias = vectors[7u * kWidth];
+  return inputs;
+}
+
+static inline void run_head(HeadBuffers buffers, HeadInputs inputs, bool has_value_mix, uint head,
+                            threadgroup uchar* memory, uint warp, uint lane) {
+  const HeadMemory shared = head_memory(memory);
+  const uint index = 32u * warp + lane;
+  const uint row = index / 8u;  // of the head
+  const uint part = index % 8u;
+  const uint channel = GANDER_HEAD * head + row;
+  const uint ranks = kRankW + kRankA + kRankV + kRankG;
+  for (uint i = index; i < ranks; i += GANDER_TOKEN_THREADS) {
+    shared.low_rank[i] = buffers.low_rank[i];
+  }
+  const float r = buffers.projected[channel];
+  const float raw_k = buffers.projected[kWidth + channel];
+  float v = buffers.projected[2u * kWidth + channel];
+  const float first_v = has_value_mix ? buffers.v_first[channel] : v;
+  if (part == 0u) {
+    buffers.shift[channel] = buffers.normalized[channel];
+    if (!has_value_mix) buffers.v_first[channel] = v;
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+
+  threadgroup const float* x_a = shared.low_rank + kRankW;
+  threadgroup const float* x_v = x_a + kRankA;
+  threadgroup const float* x_g = x_v + kRankV;
+  const float w = decay(inputs.w0 + multiply_rank_row(inputs.w2, shared.low_rank, part));
+  const float a = sigmoid(inputs.a0 + multiply_rank_row(inputs.a2, x_a, part));
+  const float value_mix = multiply_rank_row(inputs.v2, x_v, part);
+  if (has_value_mix) v += (first_v - v) * sigmoid(inputs.v0 + value_mix);
+  const float gate = multiply_rank_row(inputs.g2, x_g, part);
+  const float raw_kk = raw_k * inputs.k_k;
+  const float k = raw_k * (1.0f + (a - 1.0f) * inputs.k_a);
+  if (part == 0u) {
+    shared.decay[row] = w;
+    shared.wr[row] = w * r;
+    shared.kk[row] = raw_kk;
+    shared.b[row] = raw_kk * a;
+    shared.key[row] = k;
+    shared.square[row] = raw_kk * raw_kk;
+    shared.b_r[row] = raw_kk * a * r;
+    shared.k_r[row] = k * r;
+    shared.bonus[row] = r * k * inputs.r_k;
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+
+  const float inverse_norm =
+      1.0f / max(precise::sqrt(sum_of_channels(shared.square, lane)), 1e-12f);
+  const float b_r = sum_of_channels(shared.b_r, lane) * inverse_norm;
+  const float k_r = sum_of_channels(shared.k_r, lane);
+  const float bonus = sum_of_channels(shared.bonus, lane);
+  threadgroup const float4* w_quads = (threadgroup const float4*)shared.decay + 2u * part;
+  threadgroup const float4* wr_quads = (threadgroup const float4*)shared.wr + 2u * part;
+  threadgroup const float4* kk_quads = (threadgroup const float4*)shared.kk + 2u * part;
+  threadgroup const float4* b_quads = (threadgroup const float4*)shared.b + 2u * part;
+  threadgroup const float4* k_quads = (threadgroup const float4*)shared.key + 2u * part;
+  const float kept = sum_of_row(sum_of_quad(inputs.s0 * wr_quads[0] + inputs.s1 * wr_quads[1]));
+  const float removed =
+      sum_of_row(sum_of_quad(inputs.s0 * kk_quads[0] + inputs.s1 * kk_quads[1])) * inverse_norm;
+  const float b_scale = removed * inverse_norm;
+  device float4* to = state_of(buffers, channel, part);
+  to[0] = inputs.s0 * w_quads[0] - b_scale * b_quads[0] + v * k_quads[0];
+  to[1] = inputs.s1 * w_quads[1] - b_scale * b_quads[1] + v * k_quads[1];
+  const float y = kept - removed * b_r + v * k_r;
+  if (part == 0u) shared.y[row] = y;
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+
+  // GroupNorm; its epsilon is N times that of the LayerNorms.
+  const float mean = sum_of_channels(shared.y, lane) / float(GANDER_HEAD);
+  const float d0 = shared.y[lane] - mean;
+  const float d1 = shared.y[lane + 32u] - mean;
+  const float variance = simd_sum(d0 * d0 + d1 * d1) / float(GANDER_HEAD);
+  const float scale = precise::rsqrt(variance + float(GANDER_HEAD) * kNormEpsilon);
+  if (part == 0u) {
+    const float normal = (y - mean) * scale * inputs.ln_x_weight + inputs.ln_x_bias;
+    buffers.gated[channel] = (normal + bonus * v) * gate;
+  }
+}

@@ -1,0 +1,182 @@
+#pragma once
+
+#include "../group.h"
+#include "token_parameters.h"
+
+// The vector of C that rows are multiplied by. Every block prepares it for itself: a thread has the
+// channels of quads index and index + 512, in registers.
+
+#define GANDER_QUADS (GANDER_TOKEN_MAX_WIDTH / 4 / GANDER_TOKEN_THREADS)
+
+struct Quads {
+  float4 at[GANDER_QUADS];
+};
+
+// The vector in thread-group memory, in one of two forms. For float weights: floats, in each block
+// of 256 the first quads of its 32 groups of 8, then the second ones. For quantised weights: 16-bit
+// integers q = 256 high + low for each 32 channels' own scale, so that products are those of 8-bit
+// integers and still exact to 15 bits; and sum = scale (sum of q) of each 16 channels. The order of
+// 16s in a block is that in which the lanes of multiply_block read them: place_of().
+struct SharedVector {
+  threadgroup float* values;
+  threadgroup char* high;
+  threadgroup char* low;
+  threadgroup float* scales;  // [C / 32]
+  threadgroup float* sums;    // [C / 16]: of the same lane's two 16s together
+};
+
+static inline SharedVector shared_vector(threadgroup uchar* memory) {
+  SharedVector vector;
+  vector.values = (threadgroup float*)memory;
+  vector.high = (threadgroup char*)memory;
+  vector.low = vector.high + kWidth;
+  vector.scales = (threadgroup float*)(memory + 2u * kWidth);
+  vector.sums = vector.scales + kWidth / 32u;
+  return vector;
+}
+
+// Where the 16 channels number `part` of a block are.
+static inline uint place_of(uint part) {
+  return (part >> 1u & 1u) * 8u + (part >> 2u) * 2u + (part & 1u);
+}
+
+static inline uint quad_count() {
+  return kWidth / 4u;
+}
+
+static inline float sum_of_quad(float4 quad) {
+  return (quad.x + quad.y) + (quad.z + quad.w);
+}
+
+static inline Quads load_quads(device const float* from, uint index) {
+  Quads quads;
+#pragma unroll
+  for (uint i = 0u; i < GANDER_QUADS; ++i) {
+    const uint quad = index + i * GANDER_TOKEN_THREADS;
+    quads.at[i] = quad < quad_count() ? ((device const float4*)from)[quad] : float4(0.0f);
+  }
+  return quads;
+}
+
+static inline void store_quads(Quads quads, device float* to, uint index) {
+#pragma unroll
+  for (uint i = 0u; i < GANDER_QUADS; ++i) {
+    const uint quad = index + i * GANDER_TOKEN_THREADS;
+    if (quad < quad_count()) ((device float4*)to)[quad] = quads.at[i];
+  }
+}
+
+// What is known of a stage's vector before x is: loaded while blocks still wait for each other.
+struct Inputs {
+  Quads weight, bias;  // of the LayerNorm
+  Quads shift;         // the vector of the token before
+  Quads mix;           // how much of it
+};
+
+// LayerNorm. Every warp takes the mean and the squared deviations from it of its own channels; those
+// are put together so that one barrier is enough and nothing cancels: with n, m and d of a warp,
+// deviations in all are the sum of d + n (m - mean)^2. `partials` has two floats for each warp, and
+// may be used again after the next barrier.
+static inline Quads normalize(Quads x, Quads weight, Quads bias, threadgroup float2* partials,
+                              uint warp, uint lane) {
+  const uint index = 32u * warp + lane;
+  float sum = 0.0f;
+  float count = 0.0f;
+#pragma unroll
+  for (uint i = 0u; i < GANDER_QUADS; ++i) {
+    sum += sum_of_quad(x.at[i]);
+    count += 32u * warp + i * GANDER_TOKEN_THREADS < quad_count() ? 128.0f : 0.0f;
+  }
+  sum = simd_sum(sum);
+  const float own_mean = count > 0.0f ? sum * reciprocal(count) : 0.0f;
+  float squares = 0.0f;
+#pragma unroll
+  for (uint i = 0u; i < GANDER_QUADS; ++i) {
+    const float4 deviation = x.at[i] - own_mean;
+    const bool inside = index + i * GANDER_TOKEN_THREADS < quad_count();
+    squares += inside ? sum_of_quad(deviation * deviation) : 0.0f;
+  }
+  squares = simd_sum(squares);
+  if (lane == 0u) partials[warp] = float2(sum, squares);
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+
+  float total = 0.0f;
+  float2 all[GANDER_TOKEN_WARPS];
+#pragma unroll
+  for (uint i = 0u; i < GANDER_TOKEN_WARPS; ++i) {
+    all[i] = partials[i];
+    total += all[i].x;
+  }
+  const float mean = total / float(kWidth);
+  float deviations = 0.0f;
+#pragma unroll
+  for (uint i = 0u; i < GANDER_TOKEN_WARPS; ++i) {
+    float n = 0.0f;
+    for (uint k = 0u; k < GANDER_QUADS; ++k) {
+      n += 32u * i + k * GANDER_TOKEN_THREADS < quad_count() ? 128.0f : 0.0f;
+    }
+    const float apart = n > 0.0f ? all[i].x * reciprocal(n) - mean : 0.0f;
+    deviations += all[i].y + n * apart * apart;
+  }
+  const float scale = precise::rsqrt(deviations / float(kWidth) + kNormEpsilon);
+#pragma unroll
+  for (uint i = 0u; i < GANDER_QUADS; ++i) {
+    x.at[i] = (x.at[i] - mean) * scale * weight.at[i] + bias.at[i];
+  }
+  return x;
+}
+
+static inline void store_floats(Quads quads, SharedVector to, uint index) {
+#pragma unroll
+  for (uint i = 0u; i < GANDER_QUADS; ++i) {
+    const uint quad = index + i * GANDER_TOKEN_THREADS;
+    if (quad >= quad_count()) continue;
+    const uint in_block = quad % 64u;
+    const uint place = quad / 64u * 64u + in_block % 2u * 32u + in_block / 2u;
+    ((threadgroup float4*)to.values)[place] = quads.at[i];
+  }
+}
+
+static inline uint bytes_of(int4 values) {
+  return uint(values.x & 255) | uint(values.y & 255) << 8u | uint(values.z & 255) << 16u |
+         uint(values.w & 255) << 24u;
+}
+
+// Eight lanes have the 32 channels of a scale. What is past the vector goes along as zeros.
+static inline void store_quantised(Quads quads, SharedVector to, uint index) {
+#pragma unroll
+  for (uint i = 0u; i < GANDER_QUADS; ++i) {
+    const uint quad = index + i * GANDER_TOKEN_THREADS;
+    const float4 size = abs(quads.at[i]);
+    float largest = max(max(size.x, size.y), max(size.z, size.w));
+    largest = max(largest, simd_shuffle_xor(largest, 1));
+    largest = max(largest, simd_shuffle_xor(largest, 2));
+    largest = max(largest, simd_shuffle_xor(largest, 4));
+    const float scale = largest * (1.0f / 32639.0f);
+    const float inverse = scale > 1e-30f ? reciprocal(scale) : 0.0f;
+    const int4 q = int4(rint(quads.at[i] * inverse));
+    const int4 high = (q + 128) >> 8;
+    const int4 low = q - high * 256;
+    int sum = (q.x + q.y) + (q.z + q.w);
+    sum += simd_shuffle_xor(sum, 1);
+    sum += simd_shuffle_xor(sum, 2);
+    if (quad >= quad_count()) continue;
+    const uint part = quad / 4u % 16u;
+    const uint at = quad / 64u * 256u + place_of(part) * 16u + quad % 4u * 4u;
+    *(threadgroup uint*)(to.high + at) = bytes_of(high);
+    *(threadgroup uint*)(to.low + at) = bytes_of(low);
+    if (quad % 8u == 0u) to.scales[quad / 8u] = scale;
+    const uint lane_of_part = part >> 2u << 1u | (part & 1u);
+    if (quad % 4u == 0u) {
+      to.sums[quad / 64u * 16u + lane_of_part * 2u + (part >> 1u & 1u)] = scale * float(sum);
+    }
+  }
+}
+
+static inline void store_vector(Quads quads, SharedVector to, bool quantised, uint index) {
+  if (quantised) {
+    store_quantised(quads, to, index);
+  } else {
+    store_floats(quads, to, index);
+  }
+}

@@ -1,0 +1,179 @@
+#include <gmock/gmock.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/gpu/gpu_backend.h"
+#include "backend/gpu/persistent/row_blocks.h"
+#include "backend/reference/reference_backend.h"
+#include "tests/support/backend_check.h"
+#include "tests/support/synthetic_model.h"
+#include "tests/support/test_device.h"
+
+// The token kernel: a whole token in one launch, whose blocks wait for each other.
+namespace gander::gpu {
+namespace {
+
+// Activations are 16-bit integers beside quantised weights, floats beside the others.
+constexpr double kTokenTolerance = 1.5e-4;
+constexpr double kFloatTolerance = 1e-5;
+
+std::shared_ptr<const Weights> synthetic(const Config& config, DataType type,
+                                         DataType low_rank = DataType::F16) {
+  return std::make_shared<const Weights>(make_synthetic_weights(config, 1, type, low_rank));
+}
+
+// Heads of 64, ranks that are no multiple of 32, a vocabulary that blocks share unevenly.
+Config small_config(std::uint32_t width = 256) {
+  Config config = synthetic_config(64);
+  config.width = width;
+  config.heads = width / 64;
+  config.ffn_width = 2 * width + 256;
+  config.layers = 3;
+  config.rank_w = 40;
+  config.rank_a = 72;
+  config.rank_v = 24;
+  config.rank_g = 152;
+  config.vocab_size = 300;
+  return config;
+}
+
+std::unique_ptr<GpuBackend> persistent(const std::shared_ptr<const Weights>& weights,
+                                       const EmulatedOptions& options = {.resident_groups = 3,
+                                                                         .max_group_memory = 200
+                                                                                             << 10}) {
+  auto backend = std::make_unique<GpuBackend>(weights, open_resident_test_device(options));
+  EXPECT_NE(backend->persistent(), nullptr);
+  EXPECT_EQ(backend->token_program().dispatches.size(), 2U);
+  return backend;
+}
+
+double error_of(Backend& backend, const std::shared_ptr<const Weights>& weights,
+                std::size_t tokens) {
+  ReferenceBackend reference(weights);
+  const std::vector<TokenId> text = some_tokens(weights->config, tokens);
+  const double logits =
+      relative_error<float, float>(logits_of(backend, text), logits_of(reference, text));
+  return std::max(logits, relative_error<float, float>(state_of(backend), state_of(reference)));
+}
+
+class GpuPersistentTypes : public ::testing::TestWithParam<DataType> {};
+
+TEST_P(GpuPersistentTypes, AgreesWithTheReference) {
+  const std::shared_ptr<const Weights> weights = synthetic(small_config(), GetParam());
+  const double error = error_of(*persistent(weights), weights, 3);
+  RecordProperty("error", std::to_string(error));
+  EXPECT_LT(error, info(GetParam()).block_size > 1 ? kTokenTolerance : kFloatTolerance);
+}
+
+INSTANTIATE_TEST_SUITE_P(AllTypes, GpuPersistentTypes,
+                         ::testing::Values(DataType::F32, DataType::F16, DataType::BF16,
+                                           DataType::Q8_0, DataType::Q4_0, DataType::Q4_K,
+                                           DataType::Q5_K, DataType::Q6_K),
+                         [](const auto& p) { return std::string(name(p.param)); });
+
+// Rows of several pieces, two quads of channels a thread, all types of low-rank matrices.
+TEST(GpuPersistent, WideModels) {
+  Config config = small_config(2304);
+  config.layers = 2;
+  config.ffn_width = 512;
+  for (const DataType low_rank : {DataType::F32, DataType::BF16, DataType::Q8_0}) {
+    config.rank_w = config.rank_a = config.rank_v = config.rank_g = 32;
+    const std::shared_ptr<const Weights> weights = synthetic(config, DataType::F16, low_rank);
+    const EmulatedOptions options = {.resident_groups = 9, .max_group_memory = 227 << 10};
+    EXPECT_LT(error_of(*persistent(weights, options), weights, 2), kTokenTolerance)
+        << name(low_rank);
+  }
+}
+
+TEST(GpuPersistent, AnyNumberOfBlocksAndSlots) {
+  const std::shared_ptr<const Weights> weights = synthetic(small_config(), DataType::Q4_K);
+  const std::vector<TokenId> text = some_tokens(weights->config, 2);
+  for (const std::uint32_t blocks : {1U, 2U, 7U}) {
+    for (const std::uint32_t kilobytes : {99U, 227U}) {
+      const std::unique_ptr<GpuBackend> backend = persistent(
+          weights, {.resident_groups = blocks, .max_group_memory = kilobytes << 10});
+      EXPECT_LT(error_of(*backend, weights, 2), kTokenTolerance) << blocks << " " << kilobytes;
+    }
+  }
+}
+
+TEST(GpuPersistent, AnyOrderLeavesTheSameBits) {
+  const std::shared_ptr<const Weights> weights = synthetic(small_config(), DataType::Q4_K);
+  const std::vector<TokenId> text = some_tokens(weights->config, 3);
+  const std::vector<float> expected = logits_of(*persistent(weights), text);
+  for (const Order order : {Order::Reverse, Order::Shuffled}) {
+    const std::unique_ptr<GpuBackend> backend = persistent(
+        weights, {.order = order, .resident_groups = 3, .max_group_memory = 200 << 10});
+    EXPECT_EQ(logits_of(*backend, text), expected);
+  }
+}
+
+TEST(GpuPersistent, AnySplitLeavesTheSameBits) {
+  const std::shared_ptr<const Weights> weights = synthetic(small_config(), DataType::Q6_K);
+  const std::vector<TokenId> text = some_tokens(weights->config, 5);
+  const std::unique_ptr<GpuBackend> whole = persistent(weights);
+  std::vector<float> expected(weights->config.vocab_size);
+  whole->forward(text, Logits::Last, expected);
+  const std::unique_ptr<GpuBackend> split = persistent(weights);
+  std::vector<float> logits(expected.size());
+  for (const TokenId token : text) split->forward({&token, 1}, Logits::Last, logits);
+  EXPECT_EQ(logits, expected);
+  EXPECT_EQ(state_of(*split), state_of(*whole));
+}
+
+TEST(GpuPersistent, GeneratesWhatTheStagesGenerate) {
+  const std::shared_ptr<const Weights> weights = synthetic(small_config(), DataType::Q5_K);
+  const auto generate = [&](GpuBackend& backend) {
+    std::vector<float> logits(weights->config.vocab_size);
+    const TokenId first = 7;
+    backend.forward({&first, 1}, Logits::Last, logits);
+    const std::vector<float> counts(logits.size());
+    const std::vector<std::uint8_t> uncounted(logits.size());
+    SamplerMemory memory;
+    memory.counts = counts;
+    memory.uncounted = uncounted;
+    backend.generator()->start({.temperature = 0.0F}, memory);
+    std::vector<TokenId> tokens(6);
+    backend.generator()->queue(static_cast<std::uint32_t>(tokens.size()));
+    backend.generator()->collect(tokens);
+    backend.generator()->stop();
+    return tokens;
+  };
+  GpuBackend stages(weights, open_test_device(Order::Forward), {.persistent = false});
+  EXPECT_EQ(stages.persistent(), nullptr);
+  EXPECT_EQ(generate(*persistent(weights)), generate(stages));
+}
+
+// Every weight of a block finds its column again: one at a time is not zero.
+TEST(GpuPersistent, RowBlocksKeepTheBytesOfWholeBlocks) {
+  const std::vector<std::byte> row(row_bytes(DataType::Q4_K, 512), std::byte{7});
+  const Matrix matrix{DataType::Q4_K, 1, 512, row.data()};
+  std::vector<std::byte> out(row.size());
+  to_row_blocks(matrix, 0, 1, out);
+  EXPECT_EQ(out, row);
+  EXPECT_EQ(row_block_bytes(DataType::Q6_K) % 16, 0U);
+}
+
+TEST(GpuPersistent, OtherModelsRunStageByStage) {
+  const auto supports = [](const Config& config) {
+    const std::shared_ptr<const Weights> weights = synthetic(config, DataType::F32);
+    DeviceInfo info;
+    info.resident_groups = 4;
+    info.max_group_memory = 200 << 10;
+    return PersistentToken::supports(*weights, info);
+  };
+  EXPECT_TRUE(supports(small_config()));
+  EXPECT_FALSE(supports(synthetic_config(32)));
+  EXPECT_FALSE(supports(odd_config()));
+  const std::shared_ptr<const Weights> weights = synthetic(small_config(), DataType::F32);
+  EXPECT_FALSE(PersistentToken::supports(*weights, DeviceInfo{}));
+  DeviceInfo small;
+  small.resident_groups = 4;
+  small.max_group_memory = 48 << 10;
+  EXPECT_FALSE(PersistentToken::supports(*weights, small));
+}
+
+}  // namespace
+}  // namespace gander::gpu
