@@ -1,6 +1,6 @@
-// gander_gpu_token: what a token costs on an NVIDIA GPU, and each stage of it, for models of released
-// shapes with random weights.
-// usage: gander_gpu_token [--stages] [--sampling] [--check] [SHAPE:TYPE[:ZEROS]]...
+// gander_gpu_token: what a token costs on an NVIDIA GPU, and each stage of it, for models of
+// released shapes with random weights. usage: gander_gpu_token [--stages] [--sampling] [--check]
+// [SHAPE:TYPE[:ZEROS]]...
 //   --stages    the kernels of Metal's text too, stage by stage
 //   --sampling  the kernel that chooses tokens, for several settings
 //   --check     logits against those of the kernels of Metal's text

@@ -40,9 +40,8 @@ Config small_config(std::uint32_t width = 256) {
 }
 
 std::unique_ptr<GpuBackend> persistent(const std::shared_ptr<const Weights>& weights,
-                                       const EmulatedOptions& options = {.resident_groups = 3,
-                                                                         .max_group_memory = 200
-                                                                                             << 10}) {
+                                       const EmulatedOptions& options = {
+                                           .resident_groups = 3, .max_group_memory = 200 << 10}) {
   auto backend = std::make_unique<GpuBackend>(weights, open_resident_test_device(options));
   EXPECT_NE(backend->persistent(), nullptr);
   EXPECT_EQ(backend->token_program().dispatches.size(), 2U);
@@ -92,8 +91,8 @@ TEST(GpuPersistent, AnyNumberOfBlocksAndSlots) {
   const std::vector<TokenId> text = some_tokens(weights->config, 2);
   for (const std::uint32_t blocks : {1U, 2U, 7U}) {
     for (const std::uint32_t kilobytes : {99U, 227U}) {
-      const std::unique_ptr<GpuBackend> backend = persistent(
-          weights, {.resident_groups = blocks, .max_group_memory = kilobytes << 10});
+      const std::unique_ptr<GpuBackend> backend =
+          persistent(weights, {.resident_groups = blocks, .max_group_memory = kilobytes << 10});
       EXPECT_LT(error_of(*backend, weights, 2), kTokenTolerance) << blocks << " " << kilobytes;
     }
   }
@@ -104,8 +103,8 @@ TEST(GpuPersistent, AnyOrderLeavesTheSameBits) {
   const std::vector<TokenId> text = some_tokens(weights->config, 3);
   const std::vector<float> expected = logits_of(*persistent(weights), text);
   for (const Order order : {Order::Reverse, Order::Shuffled}) {
-    const std::unique_ptr<GpuBackend> backend = persistent(
-        weights, {.order = order, .resident_groups = 3, .max_group_memory = 200 << 10});
+    const std::unique_ptr<GpuBackend> backend =
+        persistent(weights, {.order = order, .resident_groups = 3, .max_group_memory = 200 << 10});
     EXPECT_EQ(logits_of(*backend, text), expected);
   }
 }

@@ -6,13 +6,15 @@
 // 256 columns of a row of weights in thread-group memory times the vector. A format says
 //   kBytes  of a block
 //   kLanes  lanes that share a block
-//   multiply(block, part, x, number)   what lane `part` of them adds to the row's product, where the
+//   multiply(block, part, x, number)   what lane `part` of them adds to the row's product, where
+//   the
 //                                      block is number `number` of the row
-// Blocks are those of the file, but rearranged where a block of the file is no multiple of 16 bytes:
-// backend/gpu/cuda/row_blocks.h.
+// Blocks are those of the file, but rearranged where a block of the file is no multiple of 16
+// bytes: backend/gpu/cuda/row_blocks.h.
 
 // The sum over 16 weights, in the bytes of q, times the vector's integers.
-static inline int products_of_16(uint4 q, threadgroup const char* high, threadgroup const char* low) {
+static inline int products_of_16(uint4 q, threadgroup const char* high,
+                                 threadgroup const char* low) {
   const int4 h = *(threadgroup const int4*)high;
   const int4 l = *(threadgroup const int4*)low;
   int sum = dot4(int(q.x), h.x, 0);
@@ -103,8 +105,8 @@ struct BlockQ5_K {
 
   static float multiply(threadgroup const uchar* block, uint part, SharedVector x, uint number) {
     const uint4 header = *(threadgroup const uint4*)block;
-    const uint4 fifth = *(threadgroup const uint4*)(block + 16u + (part & 1u) * 16u) >>
-                        ((part >> 1u) * 2u);
+    const uint4 fifth =
+        *(threadgroup const uint4*)(block + 16u + (part & 1u) * 16u) >> ((part >> 1u) * 2u);
     const uint4 q = *(threadgroup const uint4*)(block + 48u + 16u * part);
     const uint4 low = (q & 0x0f0f0f0fu) | (fifth & 0x01010101u) << 4u;
     const uint4 high = (q >> 4u & 0x0f0f0f0fu) | (fifth >> 1u & 0x01010101u) << 4u;
@@ -158,7 +160,8 @@ struct BlockQ8_0 {
 };
 
 // Eight columns of float weights.
-static inline float multiply_8(float4 first, float4 second, uint part, SharedVector x, uint number) {
+static inline float multiply_8(float4 first, float4 second, uint part, SharedVector x,
+                               uint number) {
   threadgroup const float4* quads = (threadgroup const float4*)x.values + 64u * number + part;
   const float4 products = first * quads[0] + second * quads[32];
   return sum_of_quad(products);

@@ -11,9 +11,9 @@
 
 // What a block shares, in the memory of the vector.
 struct HeadMemory {
-  threadgroup float* low_rank;                          // the four vectors
-  threadgroup float *decay, *wr, *kk, *b, *key, *y;     // [64]
-  threadgroup float *square, *b_r, *k_r, *bonus;        // [64]: products to be added up
+  threadgroup float* low_rank;                       // the four vectors
+  threadgroup float *decay, *wr, *kk, *b, *key, *y;  // [64]
+  threadgroup float *square, *b_r, *k_r, *bonus;     // [64]: products to be added up
 };
 
 static inline HeadMemory head_memory(threadgroup uchar* memory) {
@@ -77,7 +77,8 @@ static inline float multiply_group(uint4 words, uint type, threadgroup const flo
 
 // The row times x, in all of the row's lanes.
 template <uint Count>
-static inline float multiply_rank_row(RankRow<Count> loaded, threadgroup const float* x, uint part) {
+static inline float multiply_rank_row(RankRow<Count> loaded, threadgroup const float* x,
+                                      uint part) {
   threadgroup const float4* quads = (threadgroup const float4*)x;
   float sum = 0.0f;
   if (is_wide(loaded.type)) {
@@ -95,8 +96,8 @@ static inline float multiply_rank_row(RankRow<Count> loaded, threadgroup const f
       }
     }
     for (uint group = part + 8u * Count; group < loaded.groups; group += 8u) {
-      sum += multiply_group(((device const uint4*)loaded.row)[group], loaded.type,
-                            quads + 2u * group);
+      sum +=
+          multiply_group(((device const uint4*)loaded.row)[group], loaded.type, quads + 2u * group);
     }
   }
   sum += simd_shuffle_xor(sum, 1);
@@ -116,7 +117,7 @@ static inline float sum_of_channels(threadgroup const float* values, uint lane) 
 
 // The head's inputs and outputs, all of the model.
 struct HeadBuffers {
-  device const float* projected;   // [3][C]
+  device const float* projected;  // [3][C]
   device const float* low_rank;
   device const float* normalized;  // [C]: becomes the shift state
   device const float* vectors;     // [8][C]
@@ -126,8 +127,8 @@ struct HeadBuffers {
   device float* gated;             // [C]
 };
 
-// What a thread reads of a head that stage A does not write: loaded while blocks still wait for each
-// other.
+// What a thread reads of a head that stage A does not write: loaded while blocks still wait for
+// each other.
 struct HeadInputs {
   RankRow<2u> w2, a2;
   RankRow<1u> v2;
@@ -141,8 +142,8 @@ static inline device float4* state_of(HeadBuffers buffers, uint channel, uint pa
 }
 
 static inline HeadInputs load_head(HeadBuffers buffers, device const uchar* weights,
-                                   threadgroup const LayerPlan* plan,
-                                   bool has_value_mix, uint head, uint index) {
+                                   threadgroup const LayerPlan* plan, bool has_value_mix, uint head,
+                                   uint index) {
   const uint part = index % 8u;
   const uint channel = GANDER_HEAD * head + index / 8u;
   HeadInputs inputs;

@@ -5,8 +5,8 @@
 
 // The stream of weights. Which weights a warp multiplies, and in which order, is known before the
 // token begins: so every warp copies its own next pieces into a ring of slots in thread-group
-// memory, as far ahead as there are slots, across the barriers between stages. While blocks wait for
-// each other, memory goes on working.
+// memory, as far ahead as there are slots, across the barriers between stages. While blocks wait
+// for each other, memory goes on working.
 
 constant uint kRingAhead [[function_constant(GANDER_RING_AHEAD)]];
 

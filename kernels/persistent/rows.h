@@ -65,8 +65,8 @@ static inline void store_product(Results results, uint role, uint row, float sum
 
 // The warp's items of the segment, a row for each `Lanes` of its lanes.
 template <typename Block, uint Lanes>
-static inline void multiply_items(thread Ring& ring, uint warp, Segment segment,
-                                  SharedVector x, Results results, thread uint2& largest) {
+static inline void multiply_items(thread Ring& ring, uint warp, Segment segment, SharedVector x,
+                                  Results results, thread uint2& largest) {
   constexpr uint kStep = Lanes / uint(Block::kLanes);  // blocks that the lanes take at a time
   const uint self = fresh(ring.lane);
   const uint lane = self % Lanes;
@@ -76,8 +76,7 @@ static inline void multiply_items(thread Ring& ring, uint warp, Segment segment,
   const uint row_blocks = segment.row_blocks;
   const uint piece_blocks = segment.piece_blocks;
   const uint role = segment.role;
-  for (uint item = first_item(segment, warp); item < segment.items;
-       item += GANDER_TOKEN_WARPS) {
+  for (uint item = first_item(segment, warp); item < segment.items; item += GANDER_TOKEN_WARPS) {
     const uint row = segment.first_row + item * (32u / Lanes) + row_in_item;
     const bool stores = lane == 0u;
     float before = 0.0f;
@@ -89,8 +88,7 @@ static inline void multiply_items(thread Ring& ring, uint warp, Segment segment,
     float other = 0.0f;
     for (uint begin = 0u; begin < row_blocks; begin += piece_blocks) {
       const uint count = min(piece_blocks, row_blocks - begin);
-      threadgroup const uchar* blocks =
-          take(ring) + row_in_item * row_blocks * uint(Block::kBytes);
+      threadgroup const uchar* blocks = take(ring) + row_in_item * row_blocks * uint(Block::kBytes);
       uint block = first;
       for (; block + kStep < count; block += 2u * kStep) {
         sum += Block::multiply(blocks + block * uint(Block::kBytes), part, x, begin + block);
@@ -112,8 +110,8 @@ static inline void multiply_items(thread Ring& ring, uint warp, Segment segment,
 }
 
 template <typename Block>
-static inline void multiply_rows(thread Ring& ring, uint warp, Segment segment,
-                                 SharedVector x, Results results, thread uint2& largest) {
+static inline void multiply_rows(thread Ring& ring, uint warp, Segment segment, SharedVector x,
+                                 Results results, thread uint2& largest) {
   if (segment.row_shift == 0u) {
     multiply_items<Block, 32u>(ring, warp, segment, x, results, largest);
   } else if constexpr (uint(Block::kLanes) <= 16u) {
@@ -129,8 +127,8 @@ static inline bool is_quantised(uint type) {
   return type >= GANDER_Q8_0;
 }
 
-static inline void multiply_segment(thread Ring& ring, uint warp, Segment segment,
-                                    SharedVector x, Results results, thread uint2& largest) {
+static inline void multiply_segment(thread Ring& ring, uint warp, Segment segment, SharedVector x,
+                                    Results results, thread uint2& largest) {
   const uint type = segment.type;
   if (has_type(GANDER_F32) && type == GANDER_F32) {
     multiply_rows<BlockF32>(ring, warp, segment, x, results, largest);

@@ -29,14 +29,14 @@ struct Segment {
   uint piece_blocks;  // of a row in a piece: row_blocks, or fewer
   uint row_shift;     // an item has 1 << row_shift rows
   uint first_row;
-  uint first_warp;    // the warp that takes the first item
-  uint type;          // GANDER_F32, ...
+  uint first_warp;  // the warp that takes the first item
+  uint type;        // GANDER_F32, ...
   uint role;
-  uint stage;         // 5 layer + 0 (time mix in), 2 (time mix out), 3 (ffn key); 5 layers: the head
+  uint stage;  // 5 layer + 0 (time mix in), 2 (time mix out), 3 (ffn key); 5 layers: the head
 };
 
-// What a warp copies at once. The pieces of a warp follow each other in the order of its items; those
-// of the head come last.
+// What a warp copies at once. The pieces of a warp follow each other in the order of its items;
+// those of the head come last.
 struct Piece {
   uint offset;
   uint bytes;  // a multiple of 16
@@ -50,8 +50,8 @@ struct BlockPlan {
 };
 
 // A layer's weights that are not rows of segments: offsets of vectors as in kernels/README.md, and
-// of matrices that are read where they are needed. The last one is the head's: only ln1 counts, which
-// is ln_out.
+// of matrices that are read where they are needed. The last one is the head's: only ln1 counts,
+// which is ln_out.
 struct LayerPlan {
   uint ln1, mix, vectors, ln2, ffn_mix;
   uint w2, a2, v2, g2;

@@ -110,8 +110,7 @@ static inline void run_value(Results results, device const uchar* value, uint ty
   const Eight sums = sum_slice(type, value, results.hidden, begin, end, warp, lane,
                                GANDER_VALUE_TILE * tile + 8u * lane);
   threadgroup float* partials = (threadgroup float*)memory;
-  threadgroup float4* own =
-      (threadgroup float4*)(partials + GANDER_VALUE_TILE * warp) + 2u * lane;
+  threadgroup float4* own = (threadgroup float4*)(partials + GANDER_VALUE_TILE * warp) + 2u * lane;
   own[0] = sums.low;
   own[1] = sums.high;
   threadgroup_barrier(mem_flags::mem_threadgroup);

@@ -73,10 +73,10 @@ struct Inputs {
   Quads mix;           // how much of it
 };
 
-// LayerNorm. Every warp takes the mean and the squared deviations from it of its own channels; those
-// are put together so that one barrier is enough and nothing cancels: with n, m and d of a warp,
-// deviations in all are the sum of d + n (m - mean)^2. `partials` has two floats for each warp, and
-// may be used again after the next barrier.
+// LayerNorm. Every warp takes the mean and the squared deviations from it of its own channels;
+// those are put together so that one barrier is enough and nothing cancels: with n, m and d of a
+// warp, deviations in all are the sum of d + n (m - mean)^2. `partials` has two floats for each
+// warp, and may be used again after the next barrier.
 static inline Quads normalize(Quads x, Quads weight, Quads bias, threadgroup float2* partials,
                               uint warp, uint lane) {
   const uint index = 32u * warp + lane;

@@ -182,8 +182,8 @@ class CudaDevice final : public Device {
       fail("CUDA: {} has capability {}.{}: gander needs 8.0 (Ampere) or later", info_.name,
            attribute(kMajorCapability), attribute(kMinorCapability));
     }
-    capability_ = static_cast<std::uint32_t>(10 * attribute(kMajorCapability) +
-                                             attribute(kMinorCapability));
+    capability_ =
+        static_cast<std::uint32_t>(10 * attribute(kMajorCapability) + attribute(kMinorCapability));
     std::size_t bytes = 0;
     check(driver_.DeviceTotalMem(&bytes, handle_), "cuDeviceTotalMem", kReopen);
     info_.max_group_memory = static_cast<std::uint32_t>(attribute(kMaxGroupMemory));
@@ -233,17 +233,17 @@ class CudaDevice final : public Device {
   /// Lets the kernel have that much group memory.
   void allow_group_memory(Pipeline& pipeline, std::uint32_t bytes) const {
     if (bytes <= pipeline.group_memory) return;
-    check(driver_.FuncSetAttribute(pipeline.function, kFunctionGroupMemory,
-                                   static_cast<int>(bytes)),
-          "cuFuncSetAttribute", "take a GPU with more memory in a multiprocessor");
+    check(
+        driver_.FuncSetAttribute(pipeline.function, kFunctionGroupMemory, static_cast<int>(bytes)),
+        "cuFuncSetAttribute", "take a GPU with more memory in a multiprocessor");
     pipeline.group_memory = bytes;
   }
 
   Result start(const Dispatch& dispatch, Function function, void** block) const {
     if (dispatch.resident) {
       return driver_.LaunchCooperativeKernel(function, dispatch.groups[0], dispatch.groups[1], 1,
-                                             dispatch.threads, 1, 1, dispatch.group_memory,
-                                             stream_, block);
+                                             dispatch.threads, 1, 1, dispatch.group_memory, stream_,
+                                             block);
     }
     return driver_.LaunchKernel(function, dispatch.groups[0], dispatch.groups[1], 1,
                                 dispatch.threads, 1, 1, dispatch.group_memory, stream_, block,
@@ -272,11 +272,10 @@ class CudaDevice final : public Device {
     allow_group_memory(pipeline, dispatch.group_memory);
     const Result result = start(dispatch, pipeline.function, &block);
     if (result != 0) {
-      fail(
-          "CUDA: {} of {} ({} × {} groups of {} threads, {} bytes of group memory): {}",
-          dispatch.resident ? "cuLaunchCooperativeKernel" : "cuLaunchKernel", pipeline.name,
-          dispatch.groups[0], dispatch.groups[1], dispatch.threads, dispatch.group_memory,
-          driver_.describe(result));
+      fail("CUDA: {} of {} ({} × {} groups of {} threads, {} bytes of group memory): {}",
+           dispatch.resident ? "cuLaunchCooperativeKernel" : "cuLaunchKernel", pipeline.name,
+           dispatch.groups[0], dispatch.groups[1], dispatch.threads, dispatch.group_memory,
+           driver_.describe(result));
     }
     ++counters_.dispatches;
     counters_.barriers += dispatch.barrier ? 1 : 0;

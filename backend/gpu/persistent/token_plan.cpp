@@ -156,7 +156,8 @@ void deal_out_bytes(std::span<const Stream> stage, std::span<Share> shares) {
       return static_cast<std::uint32_t>(std::min<std::uint64_t>(item, stream.segment.items));
     };
     for (std::size_t block = 0; block < shares.size(); ++block) {
-      const std::uint32_t end = block + 1 == shares.size() ? stream.segment.items : item_at(block + 1);
+      const std::uint32_t end =
+          block + 1 == shares.size() ? stream.segment.items : item_at(block + 1);
       give(stream, item_at(block), end, shares[block]);
     }
     before += stream.bytes();
@@ -216,8 +217,7 @@ TokenPlan plan_token(const Config& config, const TokenWeights& weights, const De
       fixed + 6 * config.layers * static_cast<std::uint32_t>(sizeof(Segment));
   const std::uint32_t per_warp =
       info.max_group_memory > guess ? (info.max_group_memory - guess) / GANDER_TOKEN_WARPS : 0;
-  const auto stages =
-      make_streams(weights, std::min(per_warp / kWantedSlots, kMostPieceBytes));
+  const auto stages = make_streams(weights, std::min(per_warp / kWantedSlots, kMostPieceBytes));
 
   std::vector<Share> shares(blocks);
   std::vector<BlockPlan> ends(blocks);  // how far the layers go in each share
@@ -241,8 +241,7 @@ TokenPlan plan_token(const Config& config, const TokenWeights& weights, const De
     BlockPlan block = ends[i];
     block.segments = static_cast<std::uint32_t>(plan.segments.size());
     block.head_segments += block.segments;
-    plan.segments.insert(plan.segments.end(), shares[i].segments.begin(),
-                         shares[i].segments.end());
+    plan.segments.insert(plan.segments.end(), shares[i].segments.begin(), shares[i].segments.end());
     most_segments = std::max(most_segments, shares[i].segments.size());
     block.end_segments = static_cast<std::uint32_t>(plan.segments.size());
     for (std::size_t warp = 0; warp < GANDER_TOKEN_WARPS; ++warp) {
@@ -258,10 +257,9 @@ TokenPlan plan_token(const Config& config, const TokenWeights& weights, const De
   const std::uint32_t other =
       fixed + (static_cast<std::uint32_t>(most_segments * sizeof(Segment)) + 15) / 16 * 16;
   const std::uint32_t slot = GANDER_TOKEN_WARPS * plan.parameters.slot_bytes;
-  const std::uint32_t slots =
-      info.max_group_memory > other
-          ? std::min((info.max_group_memory - other) / slot, kMostSlots)
-          : 0;
+  const std::uint32_t slots = info.max_group_memory > other
+                                  ? std::min((info.max_group_memory - other) / slot, kMostSlots)
+                                  : 0;
   if (slots < 2) {
     fail("{} has {} bytes of group memory: this model's token kernel needs {}", info.name,
          info.max_group_memory, other + 2 * slot);

@@ -218,10 +218,9 @@ void upload_token_weights(const TokenWeights& placed, const View& buffer, Device
   upload.add(placed.ln0);
   for (const PlacedLayer& layer : placed.layers) {
     for (const Placed* part :
-         {&layer.ln1,  &layer.mix,    &layer.vectors, &layer.ln2, &layer.ffn_mix, &layer.receptance,
-          &layer.w1,   &layer.key,    &layer.value,   &layer.a1,  &layer.v1,      &layer.g1,
-          &layer.w2,   &layer.a2,     &layer.v2,      &layer.g2,  &layer.output,  &layer.ffn_key,
-          &layer.ffn_value}) {
+         {&layer.ln1, &layer.mix, &layer.vectors, &layer.ln2, &layer.ffn_mix, &layer.receptance,
+          &layer.w1, &layer.key, &layer.value, &layer.a1, &layer.v1, &layer.g1, &layer.w2,
+          &layer.a2, &layer.v2, &layer.g2, &layer.output, &layer.ffn_key, &layer.ffn_value}) {
       upload.add(*part);
     }
   }
