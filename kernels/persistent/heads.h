@@ -127,8 +127,8 @@ struct HeadBuffers {
   device float* gated;             // [C]
 };
 
-// What a thread reads of a head that stage A does not write: loaded while blocks still wait for
-// each other.
+// What a thread reads of a head that stage A does not write. Its memory was asked for earlier
+// (expect_layer), so this is on its way together with what stage A wrote.
 struct HeadInputs {
   RankRow<2u> w2, a2;
   RankRow<1u> v2;

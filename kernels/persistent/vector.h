@@ -1,6 +1,6 @@
 #pragma once
 
-#include "../group.h"
+#include "../model.h"
 #include "token_parameters.h"
 
 // The vector of C that rows are multiplied by. Every block prepares it for itself: a thread has the
@@ -16,7 +16,7 @@ struct Quads {
 // of 256 the first quads of its 32 groups of 8, then the second ones. For quantised weights: 16-bit
 // integers q = 256 high + low for each 32 channels' own scale, so that products are those of 8-bit
 // integers and still exact to 15 bits; and sum = scale (sum of q) of each 16 channels. The order of
-// 16s in a block is that in which the lanes of multiply_block read them: place_of().
+// 16s in a block is that in which lanes read them (blocks.h): place_of().
 struct SharedVector {
   threadgroup float* values;
   threadgroup char* high;
