@@ -154,10 +154,8 @@ std::uint64_t sum_of_bytes(std::initializer_list<const gpu::Placed*> parts) {
 /// The stages of the token kernel, from the times that its first block noted.
 void measure_trace(gpu::GpuBackend& backend, std::span<const TokenId> tokens) {
   gpu::PersistentToken& persistent = *backend.persistent();
-  persistent.set_traced(true);
   const gpu::View token = backend.memory().buffers.token;
-  const gpu::Program program = persistent.record(token, true);
-  persistent.set_traced(false);
+  const gpu::Program program = persistent.record(token, true, true);
   std::array<double, 6> seconds = {};
   for (const TokenId id : tokens) {
     backend.device().write(token, std::as_bytes(std::span(&id, 1)));
@@ -215,7 +213,6 @@ void measure(const std::string& model, const Options& options) {
   const auto weights = random_model(model);
   const double made = seconds_since();
   gpu::GpuBackend backend(weights, gpu::open_cuda_device());
-  backend.device().wait(0);
   const double loaded = seconds_since();
   const std::uint64_t bytes = bytes_per_token(*weights);
   fmt::print("{} on {}: {} dispatches a token, {:.0f} MB; made in {:.1f} s, loaded in {:.1f} s\n",

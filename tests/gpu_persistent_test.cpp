@@ -109,6 +109,14 @@ TEST(GpuPersistent, AnyOrderLeavesTheSameBits) {
   }
 }
 
+TEST(GpuPersistent, MemoryIsPlanned) {
+  const std::shared_ptr<const Weights> weights = synthetic(small_config(), DataType::Q6_K);
+  const std::unique_ptr<GpuBackend> backend = persistent(weights);
+  // Activations are planned as for the stages, which need no less.
+  EXPECT_LE(backend->device().allocated_bytes(), backend->plan().total() + 64 * sizeof(TokenId));
+  EXPECT_GE(backend->device().allocated_bytes(), backend->plan().total() * 9 / 10);
+}
+
 TEST(GpuPersistent, AnySplitLeavesTheSameBits) {
   const std::shared_ptr<const Weights> weights = synthetic(small_config(), DataType::Q6_K);
   const std::vector<TokenId> text = some_tokens(weights->config, 5);

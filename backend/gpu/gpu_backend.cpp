@@ -86,10 +86,11 @@ void GpuBackend::place(const GpuOptions& options) {
   const bool whole = sync_ == SyncMode::Async || sync_ == SyncMode::Token;
   if (options.persistent && whole && !options.unfused &&
       PersistentToken::supports(*weights_, info)) {
-    plan_.weights = {};
-    plan_.weights.copied_bytes = plan_token_weights(*weights_).bytes;
-    check_memory(plan_, info);
     persistent_ = std::make_unique<PersistentToken>(*weights_, *device_);
+    plan_.weights = {};
+    plan_.weights.copied_bytes = persistent_->bytes();
+    check_memory(plan_, info);
+    persistent_->place();
     memory_ = persistent_->memory();
     return;
   }

@@ -75,6 +75,13 @@ static inline float multiply_group(uint4 words, uint type, threadgroup const flo
   return sum_of_quad(first * x[0] + second * x[1]);
 }
 
+// Over the row's lanes, in all of them.
+static inline float sum_of_row(float sum) {
+  sum += simd_shuffle_xor(sum, 1);
+  sum += simd_shuffle_xor(sum, 2);
+  return sum + simd_shuffle_xor(sum, 4);
+}
+
 // The row times x, in all of the row's lanes.
 template <uint Count>
 static inline float multiply_rank_row(RankRow<Count> loaded, threadgroup const float* x,
@@ -100,15 +107,7 @@ static inline float multiply_rank_row(RankRow<Count> loaded, threadgroup const f
           multiply_group(((device const uint4*)loaded.row)[group], loaded.type, quads + 2u * group);
     }
   }
-  sum += simd_shuffle_xor(sum, 1);
-  sum += simd_shuffle_xor(sum, 2);
-  return sum + simd_shuffle_xor(sum, 4);
-}
-
-static inline float sum_of_row(float sum) {
-  sum += simd_shuffle_xor(sum, 1);
-  sum += simd_shuffle_xor(sum, 2);
-  return sum + simd_shuffle_xor(sum, 4);
+  return sum_of_row(sum);
 }
 
 static inline float sum_of_channels(threadgroup const float* values, uint lane) {

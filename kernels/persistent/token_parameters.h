@@ -57,7 +57,6 @@ struct LayerPlan {
   uint w2, a2, v2, g2;
   uint type_w2, type_a2, type_v2, type_g2;  // GANDER_F32, GANDER_F16 or GANDER_BF16
   uint value, type_value;                   // by hidden unit
-  uint unused;
 };
 
 struct TokenParameters {

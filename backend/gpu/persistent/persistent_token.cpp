@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "backend/gpu/buffer_pool.h"
+#include "backend/gpu/persistent/row_blocks.h"
 #include "backend/gpu/recorder.h"
 #include "kernels/function_constants.h"
 
@@ -10,7 +10,7 @@ namespace gander::gpu {
 namespace {
 
 bool fits_rows(const Matrix& matrix) {
-  return matrix.rows == 0 || matrix.columns % 256 == 0;
+  return matrix.rows == 0 || matrix.columns % kBlockColumns == 0;
 }
 
 bool fits_rank(const Matrix& matrix) {
@@ -20,6 +20,11 @@ bool fits_rank(const Matrix& matrix) {
 MatrixView view_of(const Placed& placed, const View& buffer) {
   const Matrix& matrix = placed.matrix;
   return {buffer.part(placed.offset, placed.bytes), matrix.type, matrix.rows, matrix.columns};
+}
+
+template <typename Element>
+std::uint64_t bytes_of(const std::vector<Element>& elements) {
+  return elements.size() * sizeof(Element);
 }
 
 template <typename Element>
@@ -60,20 +65,25 @@ PersistentToken::PersistentToken(const Weights& weights, Device& device)
       placed_(plan_token_weights(weights)),
       plan_(plan_token(weights.config, placed_, device.info())) {
   const Config& config = weights.config;
-  const std::uint64_t width = config.width;
-  const std::uint32_t blocks = device.info().resident_groups;
-  memory_.buffers = make_layer_buffers(config, 1, blocks, device);
-  memory_.state = make_state_buffers(config, device);
-  BufferPool pool;
-  pool.add(layers_, plan_.layers.size() * sizeof(LayerPlan));
-  pool.add(blocks_, plan_.blocks.size() * sizeof(BlockPlan));
-  pool.add(pieces_, plan_.pieces.size() * sizeof(Piece));
-  pool.add(segments_, plan_.segments.size() * sizeof(Segment));
-  pool.add(added_, width * sizeof(std::int64_t));
-  pool.add(barrier_, 2 * sizeof(std::uint32_t));
-  pool.add(trace_, (std::uint64_t{5} * config.layers + 2) * sizeof(std::uint64_t));
-  pool.allocate(device, "token kernel");
-  buffer_ = {device.allocate(placed_.bytes, "weights"), 0, placed_.bytes};
+  tables_.add(layers_, bytes_of(plan_.layers));
+  tables_.add(blocks_, bytes_of(plan_.blocks));
+  tables_.add(pieces_, bytes_of(plan_.pieces));
+  tables_.add(segments_, bytes_of(plan_.segments));
+  tables_.add(added_, config.width * sizeof(std::int64_t));
+  tables_.add(barrier_, 2 * sizeof(std::uint32_t));
+  tables_.add(trace_, (std::uint64_t{5} * config.layers + 2) * sizeof(std::uint64_t));
+}
+
+std::uint64_t PersistentToken::bytes() const {
+  return placed_.bytes + tables_.size();
+}
+
+void PersistentToken::place() {
+  const Config& config = weights_.config;
+  memory_.buffers = make_layer_buffers(config, 1, device_.info().resident_groups, device_);
+  memory_.state = make_state_buffers(config, device_);
+  tables_.allocate(device_, "token kernel");
+  buffer_ = {device_.allocate(placed_.bytes, "weights"), 0, placed_.bytes};
   memory_.weights.emb = view_of(placed_.emb, buffer_);
   memory_.weights.ln0 = buffer_.part(placed_.ln0.offset, placed_.ln0.bytes);
 }
@@ -86,7 +96,7 @@ void PersistentToken::upload(const Progress& progress) {
   upload_token_weights(placed_, buffer_, device_, progress);
 }
 
-Program PersistentToken::record(const View& token, bool logits) const {
+Program PersistentToken::record(const View& token, bool logits, bool traced) const {
   const Config& config = weights_.config;
   const Recorder recorder(device_, config);
   Program program;
@@ -94,6 +104,7 @@ Program PersistentToken::record(const View& token, bool logits) const {
 
   TokenParameters parameters = plan_.parameters;
   parameters.has_head = logits ? 1 : 0;
+  parameters.traced = traced ? 1 : 0;
   std::vector<FunctionConstant> constants = model_constants(config, plan_.weight_types);
   constants.push_back({.index = GANDER_RING_AHEAD, .bits = plan_.ring_ahead});
   constants.push_back({.index = GANDER_KERNEL_THREADS, .bits = GANDER_TOKEN_THREADS});
@@ -101,7 +112,6 @@ Program PersistentToken::record(const View& token, bool logits) const {
   dispatch.kernel = "token";
   dispatch.layer = config.layers;
   dispatch.pipeline = device_.pipeline(dispatch.kernel, constants).id;
-  const Binding nothing{memory_.buffers.logits};
   dispatch.bindings = {{buffer_, bytes_once(placed_, logits), 0},
                        in(layers_),
                        in(blocks_),
@@ -117,9 +127,9 @@ Program PersistentToken::record(const View& token, bool logits) const {
                        in_out(memory_.buffers.gated),
                        in_out(memory_.buffers.hidden),
                        in_out(barrier_),
-                       logits ? out(memory_.buffers.logits) : nothing,
+                       logits ? out(memory_.buffers.logits) : Binding{memory_.buffers.logits},
                        logits ? out(memory_.buffers.maxima) : Binding{memory_.buffers.maxima},
-                       Binding{trace_}};
+                       traced ? out(trace_) : Binding{trace_}};
   dispatch.parameters.resize(sizeof parameters);
   std::memcpy(dispatch.parameters.data(), &parameters, sizeof parameters);
   dispatch.groups = {device_.info().resident_groups, 1};

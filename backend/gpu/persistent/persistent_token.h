@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "backend/gpu/buffer_pool.h"
 #include "backend/gpu/layer_dispatcher.h"
 #include "backend/gpu/persistent/token_plan.h"
 #include "backend/gpu/program.h"
@@ -16,22 +17,31 @@ class PersistentToken {
   /// multiples of 256 and at most 4096, enough groups and group memory.
   static bool supports(const Weights& weights, const DeviceInfo& info);
 
-  /// Allocates everything; `weights` and `device` outlive this.
+  PersistentToken(const PersistentToken&) = delete;  // the pool knows where the views are
+  PersistentToken& operator=(const PersistentToken&) = delete;
+
+  /// Plans who multiplies what; `weights` and `device` outlive this. Throws Error when the device
+  /// has too little group memory.
   PersistentToken(const Weights& weights, Device& device);
 
+  /// Bytes of the weights and the plan's tables that place() will allocate, beside the state and
+  /// the activations that every program has.
+  std::uint64_t bytes() const;
+  /// Allocates everything. Nothing is copied yet.
+  void place();
   /// Fills the weights; nothing may be running.
   void upload(const Progress& progress);
 
-  /// The program of the token that lies at `token`; without logits it leaves the state only.
-  Program record(const View& token, bool logits) const;
+  /// The program of the token that lies at `token`; without logits it leaves the state only. When
+  /// `traced` it notes how long its stages took.
+  Program record(const View& token, bool logits, bool traced = false) const;
 
-  /// Only emb, ln0 and what a token leaves are there: x, logits, maxima and the state.
+  /// Of the weights only emb and ln0 are there: the others lie as TokenWeights says.
   const ModelMemory& memory() const { return memory_; }
-  const TokenPlan& plan() const { return plan_; }
   const TokenWeights& weights() const { return placed_; }
 
-  /// Nanoseconds of each stage of the last token that was recorded with `traced`; 0 elsewhere.
-  void set_traced(bool traced) { plan_.parameters.traced = traced ? 1 : 0; }
+  /// Nanoseconds of each stage of the last token that was recorded as traced: five a layer, the
+  /// head; zeros without one.
   std::vector<std::uint64_t> read_trace() const;
 
  private:
@@ -41,6 +51,8 @@ class PersistentToken {
   TokenPlan plan_;
   ModelMemory memory_;
   View buffer_;  // of all weights
+  BufferPool tables_;
+  // In it: the plan's tables, sums for x, the blocks' counters, times.
   View layers_, blocks_, segments_, pieces_, added_, barrier_, trace_;
 };
 

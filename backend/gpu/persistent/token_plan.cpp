@@ -255,7 +255,7 @@ TokenPlan plan_token(const Config& config, const TokenWeights& weights, const De
   }
 
   const std::uint32_t other =
-      fixed + (static_cast<std::uint32_t>(most_segments * sizeof(Segment)) + 15) / 16 * 16;
+      (fixed + static_cast<std::uint32_t>(most_segments * sizeof(Segment)) + 15) / 16 * 16;
   const std::uint32_t slot = GANDER_TOKEN_WARPS * plan.parameters.slot_bytes;
   const std::uint32_t slots = info.max_group_memory > other
                                   ? std::min((info.max_group_memory - other) / slot, kMostSlots)
@@ -276,7 +276,6 @@ TokenPlan plan_token(const Config& config, const TokenWeights& weights, const De
   plan.layers.push_back(head);
   plan.parameters.value_slices =
       std::clamp(blocks / (config.width / GANDER_VALUE_TILE), 1U, config.ffn_width / 32);
-  plan.parameters.has_head = 1;
   return plan;
 }
 
