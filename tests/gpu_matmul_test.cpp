@@ -15,7 +15,7 @@ struct StoredMatrix {
   DataType type;
   std::size_t rows, columns;
   std::vector<std::byte> bytes;
-  Floats values;  // as they are stored
+  FloatVector values;  // as they are stored
 
   StoredMatrix(DataType stored_type, std::size_t row_count, std::size_t column_count)
       : type(stored_type), rows(row_count), columns(column_count) {
@@ -29,7 +29,7 @@ struct StoredMatrix {
 
   // Every y must lie where the activation can put a sum whose error is kProduct of the sum of
   // the absolute products. All activations are monotonic.
-  void expect_product(const Floats& x, std::uint32_t activation, const Floats& y) const {
+  void expect_product(const FloatVector& x, std::uint32_t activation, const FloatVector& y) const {
     for (std::size_t i = 0; i < y.size(); ++i) {
       const float* w = values.data() + i % rows * columns;
       const float* inputs = x.data() + i / rows * columns;
@@ -65,7 +65,7 @@ std::vector<Shape> shapes(DataType type) {
 }
 
 // Activations of sums need inputs that keep these within a few units.
-Floats inputs(std::size_t tokens, std::size_t columns) {
+FloatVector inputs(std::size_t tokens, std::size_t columns) {
   const float size = 1.5F / std::sqrt(static_cast<float>(columns));
   return random_floats(tokens * columns, 12, -size, size);
 }
@@ -74,11 +74,11 @@ TEST(GpuPrimitives, MatmulVecOfEveryTypeAndActivation) {
   for (const DataTypeInfo& type : all_data_types()) {
     for (const Shape& shape : shapes(type.type)) {
       const StoredMatrix matrix(type.type, shape.rows, shape.columns);
-      const Floats x = inputs(1, shape.columns);
+      const FloatVector x = inputs(1, shape.columns);
       for (const std::uint32_t activation : kActivations) {
         SCOPED_TRACE(std::string(type.name) + " activation " + std::to_string(activation));
-        const Floats y = in_all_orders([&](Device& device) {
-          Floats result(shape.rows);
+        const FloatVector y = in_all_orders([&](Device& device) {
+          FloatVector result(shape.rows);
           KernelRun run(device, "matmul_vec");
           run.constant(GANDER_WEIGHT_TYPES, type_bit(type.type));
           run.in(matrix.data());
@@ -102,9 +102,9 @@ TEST(GpuPrimitives, MatmulMatOfEveryType) {
       for (const std::size_t tokens : {1U, 33U}) {
         SCOPED_TRACE(std::string(type.name) + " tokens " + std::to_string(tokens));
         const std::uint32_t activation = kActivations[shape.rows % kActivations.size()];
-        const Floats x = inputs(tokens, shape.columns);
-        const Floats y = in_all_orders([&](Device& device) {
-          Floats result(tokens * shape.rows);
+        const FloatVector x = inputs(tokens, shape.columns);
+        const FloatVector y = in_all_orders([&](Device& device) {
+          FloatVector result(tokens * shape.rows);
           KernelRun run(device, "matmul_mat");
           run.constant(GANDER_WEIGHT_TYPES, type_bit(type.type));
           run.in(matrix.data());
@@ -122,14 +122,14 @@ TEST(GpuPrimitives, MatmulMatOfEveryType) {
 }
 
 // The ffn value matrix as a model has it: F columns, C rows that fill no tile of 256.
-Floats sparse_product(const StoredMatrix& matrix, const Floats& x) {
+FloatVector sparse_product(const StoredMatrix& matrix, const FloatVector& x) {
   const Matrix value = {matrix.type, number(matrix.rows), number(matrix.columns),
                         matrix.bytes.data()};
   std::vector<std::byte> transposed(transposed_value_bytes(value.type, value.rows, value.columns));
   transpose_value(value, transposed);
   const std::size_t tokens = x.size() / matrix.columns;
   return in_all_orders([&](Device& device) {
-    Floats result(tokens * matrix.rows);
+    FloatVector result(tokens * matrix.rows);
     KernelRun run(device, "matmul_sparse");
     run.constant(GANDER_WIDTH, value.rows);
     run.constant(GANDER_FFN_WIDTH, value.columns);
@@ -144,8 +144,8 @@ Floats sparse_product(const StoredMatrix& matrix, const Floats& x) {
 }
 
 // Inputs after relu²: one of eight is not zero, and runs of zeros are long.
-Floats sparse_inputs(std::size_t tokens, std::size_t columns) {
-  Floats x = inputs(tokens, columns);
+FloatVector sparse_inputs(std::size_t tokens, std::size_t columns) {
+  FloatVector x = inputs(tokens, columns);
   for (std::size_t i = 0; i < x.size(); ++i) {
     if (i % 8 != 3 || i % 200 > 100) x[i] = 0;
   }
@@ -157,18 +157,18 @@ TEST(GpuPrimitives, MatmulSparseOfEveryType) {
     SCOPED_TRACE(type.name);
     for (const std::size_t columns : {512U, 768U}) {
       const StoredMatrix matrix(type.type, 300, columns);
-      for (const Floats& x : {sparse_inputs(2, columns), inputs(2, columns)}) {
+      for (const FloatVector& x : {sparse_inputs(2, columns), inputs(2, columns)}) {
         matrix.expect_product(x, GANDER_ACTIVATION_NONE, sparse_product(matrix, x));
       }
-      EXPECT_EQ(sparse_product(matrix, Floats(columns)), Floats(300));
+      EXPECT_EQ(sparse_product(matrix, FloatVector(columns)), FloatVector(300));
     }
   }
 }
 
 TEST(GpuPrimitives, MatmulSparseDoesNotReadWhatIsZero) {
   StoredMatrix matrix(DataType::F32, 300, 512);
-  const Floats x = sparse_inputs(1, 512);
-  const Floats expected = sparse_product(matrix, x);
+  const FloatVector x = sparse_inputs(1, 512);
+  const FloatVector expected = sparse_product(matrix, x);
   for (std::size_t i = 0; i < matrix.values.size(); ++i) {
     const float poison = NAN;
     if (x[i % 512] == 0)
@@ -182,8 +182,8 @@ TEST(GpuPrimitives, LookupDecodesARow) {
     SCOPED_TRACE(type.name);
     const StoredMatrix matrix(type.type, 3, 512);
     const std::vector<std::uint32_t> token = {2};
-    const Floats x = in_all_orders([&](Device& device) {
-      Floats result(512);
+    const FloatVector x = in_all_orders([&](Device& device) {
+      FloatVector result(512);
       KernelRun run(device, "lookup");
       run.constant(GANDER_WEIGHT_TYPES, type_bit(type.type));
       run.in(std::span<const std::uint32_t>(token));
@@ -193,7 +193,7 @@ TEST(GpuPrimitives, LookupDecodesARow) {
       run.launch({groups(512, 96), 1}, 96);
       return result;
     });
-    const Doubles expected(matrix.values.begin() + 1024, matrix.values.end());
+    const DoubleVector expected(matrix.values.begin() + 1024, matrix.values.end());
     expect_near(x, expected, kExact);
   }
 }

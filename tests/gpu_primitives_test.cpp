@@ -13,9 +13,9 @@ constexpr std::array kSizes = {Size{1, 1}, Size{255, 51}, Size{257, 257}, Size{1
 
 TEST(GpuPrimitives, BlitCopies) {
   for (const Size& size : kSizes) {
-    const Floats x = random_floats(size.count, 1);
-    const Floats y = in_all_orders([&](Device& device) {
-      Floats result(size.count);
+    const FloatVector x = random_floats(size.count, 1);
+    const FloatVector y = in_all_orders([&](Device& device) {
+      FloatVector result(size.count);
       KernelRun run(device, "blit");
       run.in(view(x));
       run.out(result);
@@ -29,11 +29,11 @@ TEST(GpuPrimitives, BlitCopies) {
 
 TEST(GpuPrimitives, AddAndMulRepeatTheirOperand) {
   for (const Size& size : kSizes) {
-    const Floats x = random_floats(size.period, 1);
-    const Floats y = random_floats(size.count, 2);
+    const FloatVector x = random_floats(size.period, 1);
+    const FloatVector y = random_floats(size.count, 2);
     for (const bool adds : {true, false}) {
-      const Floats result = in_all_orders([&](Device& device) {
-        Floats changed = y;
+      const FloatVector result = in_all_orders([&](Device& device) {
+        FloatVector changed = y;
         KernelRun run(device, adds ? "add" : "mul");
         run.in(view(x));
         run.in_out(changed);
@@ -41,7 +41,7 @@ TEST(GpuPrimitives, AddAndMulRepeatTheirOperand) {
         run.launch({groups(size.count, 64), 1}, 64);
         return changed;
       });
-      Doubles expected;
+      DoubleVector expected;
       for (std::size_t i = 0; i < size.count; ++i) {
         const double operand = x[i % size.period];
         expected.push_back(adds ? y[i] + operand : y[i] * operand);
@@ -53,16 +53,16 @@ TEST(GpuPrimitives, AddAndMulRepeatTheirOperand) {
 
 TEST(GpuPrimitives, AffineScalesAndShifts) {
   for (const Size& size : kSizes) {
-    const Floats y = random_floats(size.count, 1);
-    const Floats result = in_all_orders([&](Device& device) {
-      Floats changed = y;
+    const FloatVector y = random_floats(size.count, 1);
+    const FloatVector result = in_all_orders([&](Device& device) {
+      FloatVector changed = y;
       KernelRun run(device, "affine");
       run.in_out(changed);
       run.parameters(AffineParameters{number(size.count), -0.606531F, 0.25F});
       run.launch({groups(size.count, 64), 1}, 64);
       return changed;
     });
-    Doubles expected;
+    DoubleVector expected;
     for (const float value : y) expected.push_back(-0.606531 * value + 0.25);
     expect_near(result, expected, kExact);
   }
@@ -70,11 +70,11 @@ TEST(GpuPrimitives, AffineScalesAndShifts) {
 
 TEST(GpuPrimitives, LerpGoesFromOneToTheOther) {
   for (const Size& size : kSizes) {
-    const Floats factor = random_floats(size.count, 1, 0, 1);
-    const Floats x = random_floats(size.count, 2);
-    const Floats y = random_floats(size.count, 3);
-    const Floats result = in_all_orders([&](Device& device) {
-      Floats changed = y;
+    const FloatVector factor = random_floats(size.count, 1, 0, 1);
+    const FloatVector x = random_floats(size.count, 2);
+    const FloatVector y = random_floats(size.count, 3);
+    const FloatVector result = in_all_orders([&](Device& device) {
+      FloatVector changed = y;
       KernelRun run(device, "lerp");
       run.in(view(factor));
       run.in(view(x));
@@ -83,7 +83,7 @@ TEST(GpuPrimitives, LerpGoesFromOneToTheOther) {
       run.launch({groups(size.count, 64), 1}, 64);
       return changed;
     });
-    Doubles expected;
+    DoubleVector expected;
     for (std::size_t i = 0; i < size.count; ++i) {
       expected.push_back(y[i] + (static_cast<double>(x[i]) - y[i]) * factor[i]);
     }
@@ -92,20 +92,20 @@ TEST(GpuPrimitives, LerpGoesFromOneToTheOther) {
 }
 
 TEST(GpuPrimitives, ActivationsAreAccurateAndBounded) {
-  Floats y = random_floats(1000, 1, -8, 8);
+  FloatVector y = random_floats(1000, 1, -8, 8);
   for (const float value : {0.0F, -0.0F, 60.0F, -60.0F}) y.push_back(value);
-  const Floats bias = random_floats(4, 2);
+  const FloatVector bias = random_floats(4, 2);
   for (const std::uint32_t activation : kActivations) {
-    const Floats result = in_all_orders([&](Device& device) {
-      Floats changed = y;
+    const FloatVector result = in_all_orders([&](Device& device) {
+      FloatVector changed = y;
       KernelRun run(device, "activate");
       run.in_out(changed);
       run.parameters(ActivateParameters{number(y.size()), activation});
       run.launch({groups(y.size(), 96), 1}, 96);
       return changed;
     });
-    const Floats biased = in_all_orders([&](Device& device) {
-      Floats changed = y;
+    const FloatVector biased = in_all_orders([&](Device& device) {
+      FloatVector changed = y;
       KernelRun run(device, "add_activate");
       run.in(view(bias));
       run.in_out(changed);
@@ -123,8 +123,8 @@ TEST(GpuPrimitives, ActivationsAreAccurateAndBounded) {
   }
 }
 
-Doubles normalized(const Floats& x, std::size_t size, double epsilon) {
-  Doubles y;
+DoubleVector normalized(const FloatVector& x, std::size_t size, double epsilon) {
+  DoubleVector y;
   for (std::size_t begin = 0; begin < x.size(); begin += size) {
     double mean = 0;
     double variance = 0;
@@ -139,10 +139,11 @@ Doubles normalized(const Floats& x, std::size_t size, double epsilon) {
   return y;
 }
 
-Floats run_in_place(const char* kernel, const Floats& x, const GroupsParameters& parameters,
-                    std::uint32_t thread_groups, std::uint32_t threads) {
+FloatVector run_in_place(const char* kernel, const FloatVector& x,
+                         const GroupsParameters& parameters, std::uint32_t thread_groups,
+                         std::uint32_t threads) {
   return in_all_orders([&](Device& device) {
-    Floats changed = x;
+    FloatVector changed = x;
     KernelRun run(device, kernel);
     run.in_out(changed);
     run.parameters(parameters);
@@ -154,7 +155,7 @@ Floats run_in_place(const char* kernel, const Floats& x, const GroupsParameters&
 TEST(GpuPrimitives, LayerNormOfRows) {
   for (const std::size_t size : {1U, 31U, 100U, 257U, 2560U}) {
     for (const std::uint32_t threads : {32U, 96U, 1024U}) {
-      const Floats x = random_floats(3 * size, 1);
+      const FloatVector x = random_floats(3 * size, 1);
       const GroupsParameters parameters = {3, number(size), 1e-5F};
       expect_near(run_in_place("layer_norm", x, parameters, 3, threads), normalized(x, size, 1e-5),
                   kSums);
@@ -164,14 +165,14 @@ TEST(GpuPrimitives, LayerNormOfRows) {
 
 TEST(GpuPrimitives, LayerNormKeepsItsDigitsBesideALargeMean) {
   // The mean itself is only known to 6e-8 of 1,000.
-  const Floats x = random_floats(2560, 1, 999, 1001);
+  const FloatVector x = random_floats(2560, 1, 999, 1001);
   expect_near(run_in_place("layer_norm", x, {1, 2560, 1e-5F}, 1, 256), normalized(x, 2560, 1e-5),
               1e-3);
 }
 
 TEST(GpuPrimitives, GroupNormOfHeads) {
   for (const std::size_t size : {20U, 64U, 256U}) {
-    const Floats x = random_floats(7 * size, 1);
+    const FloatVector x = random_floats(7 * size, 1);
     const GroupsParameters parameters = {7, number(size), 64e-5F};
     expect_near(run_in_place("group_norm", x, parameters, 2, 128), normalized(x, size, 64e-5),
                 kSums);
@@ -180,9 +181,9 @@ TEST(GpuPrimitives, GroupNormOfHeads) {
 
 TEST(GpuPrimitives, L2NormOfHeads) {
   for (const std::size_t size : {20U, 64U, 256U}) {
-    Floats x = random_floats(7 * size, 1);
+    FloatVector x = random_floats(7 * size, 1);
     std::fill_n(x.begin() + static_cast<std::ptrdiff_t>(size), size, 0.0F);  // stays zero
-    Doubles expected;
+    DoubleVector expected;
     for (std::size_t i = 0; i < x.size(); ++i) {
       double square = 0;
       for (std::size_t j = i / size * size; j < (i / size + 1) * size; ++j) {
@@ -197,8 +198,8 @@ TEST(GpuPrimitives, L2NormOfHeads) {
 TEST(GpuPrimitives, SoftmaxOfRows) {
   for (const std::size_t size : {1U, 50U, 257U, 5000U}) {
     for (const float offset : {0.0F, 30000.0F, -30000.0F}) {  // exp alone would overflow
-      const Floats x = random_floats(2 * size, 1, offset - 6, offset + 6);
-      Doubles expected;
+      const FloatVector x = random_floats(2 * size, 1, offset - 6, offset + 6);
+      DoubleVector expected;
       for (std::size_t row = 0; row < 2; ++row) {
         const auto begin = x.begin() + static_cast<std::ptrdiff_t>(row * size);
         double sum = 0;
@@ -216,11 +217,11 @@ TEST(GpuPrimitives, SoftmaxOfRows) {
 TEST(GpuPrimitives, TokenShiftReadsTheRowBefore) {
   const std::size_t width = 97;
   for (const std::size_t tokens : {1U, 3U}) {
-    const Floats x = random_floats(tokens * width, 1);
-    const Floats shift = random_floats(width, 2);
-    const Floats mix = random_floats(width, 3, 0, 1);
-    const Floats mixed = in_all_orders([&](Device& device) {
-      Floats result(x.size());
+    const FloatVector x = random_floats(tokens * width, 1);
+    const FloatVector shift = random_floats(width, 2);
+    const FloatVector mix = random_floats(width, 3, 0, 1);
+    const FloatVector mixed = in_all_orders([&](Device& device) {
+      FloatVector result(x.size());
       KernelRun run(device, "token_shift");
       run.in(view(x));
       run.in(view(shift));
@@ -230,7 +231,7 @@ TEST(GpuPrimitives, TokenShiftReadsTheRowBefore) {
       run.launch({groups(x.size(), 64), 1}, 64);
       return result;
     });
-    Doubles expected;
+    DoubleVector expected;
     for (std::size_t i = 0; i < x.size(); ++i) {
       const double previous = i < width ? shift[i] : x[i - width];
       expected.push_back(x[i] + (previous - x[i]) * mix[i % width]);
@@ -242,11 +243,11 @@ TEST(GpuPrimitives, TokenShiftReadsTheRowBefore) {
 TEST(GpuPrimitives, ChannelMixKeepsTheLastRow) {
   const std::size_t width = 97;
   const std::size_t tokens = 3;
-  const Floats v = random_floats(tokens * width, 1);
-  const Floats x = random_floats(tokens * width, 2);
-  const Floats both = in_all_orders([&](Device& device) {
-    Floats changed = x;
-    Floats shift(width);
+  const FloatVector v = random_floats(tokens * width, 1);
+  const FloatVector x = random_floats(tokens * width, 2);
+  const FloatVector both = in_all_orders([&](Device& device) {
+    FloatVector changed = x;
+    FloatVector shift(width);
     KernelRun run(device, "channel_mix_v7");
     run.in(view(v));
     run.in_out(changed);
@@ -256,7 +257,7 @@ TEST(GpuPrimitives, ChannelMixKeepsTheLastRow) {
     changed.insert(changed.end(), shift.begin(), shift.end());
     return changed;
   });
-  Floats expected = v;
+  FloatVector expected = v;
   expected.insert(expected.end(), x.end() - static_cast<std::ptrdiff_t>(width), x.end());
   EXPECT_EQ(both, expected);
 }

@@ -9,11 +9,11 @@ namespace {
 TEST(GpuPrimitives, ControlOfK) {
   const std::size_t width = 70;
   const std::size_t count = 3 * width;
-  const Floats k_a = random_floats(width, 1);
-  const Floats a = random_floats(count, 2, 0, 1);
-  const Floats k = random_floats(count, 3);
-  const Floats adjusted = in_all_orders([&](Device& device) {
-    Floats changed = k;
+  const FloatVector k_a = random_floats(width, 1);
+  const FloatVector a = random_floats(count, 2, 0, 1);
+  const FloatVector k = random_floats(count, 3);
+  const FloatVector adjusted = in_all_orders([&](Device& device) {
+    FloatVector changed = k;
     KernelRun run(device, "control_k_v7");
     run.in(view(k_a));
     run.in(view(a));
@@ -22,7 +22,7 @@ TEST(GpuPrimitives, ControlOfK) {
     run.launch({groups(count, 64), 1}, 64);
     return changed;
   });
-  Doubles expected;
+  DoubleVector expected;
   for (std::size_t i = 0; i < count; ++i) {
     expected.push_back(k[i] * (1 + (static_cast<double>(a[i]) - 1) * k_a[i % width]));
   }
@@ -30,10 +30,11 @@ TEST(GpuPrimitives, ControlOfK) {
 }
 
 // k, v, a, kk of each token, one after the other.
-Floats packed_by_hand(const std::array<Floats, 4>& parts, std::size_t tokens, std::size_t width) {
-  Floats packed;
+FloatVector packed_by_hand(const std::array<FloatVector, 4>& parts, std::size_t tokens,
+                           std::size_t width) {
+  FloatVector packed;
   for (std::size_t t = 0; t < tokens; ++t) {
-    for (const Floats& part : parts) {
+    for (const FloatVector& part : parts) {
       const auto row = part.begin() + static_cast<std::ptrdiff_t>(t * width);
       packed.insert(packed.end(), row, row + static_cast<std::ptrdiff_t>(width));
     }
@@ -44,12 +45,12 @@ Floats packed_by_hand(const std::array<Floats, 4>& parts, std::size_t tokens, st
 TEST(GpuPrimitives, PackPutsATokenTogether) {
   const std::size_t width = 70;
   const std::size_t tokens = 3;
-  std::array<Floats, 4> parts;
+  std::array<FloatVector, 4> parts;
   for (unsigned i = 0; i < 4; ++i) parts[i] = random_floats(tokens * width, i);
-  const Floats packed = in_all_orders([&](Device& device) {
-    Floats result(4 * tokens * width);
+  const FloatVector packed = in_all_orders([&](Device& device) {
+    FloatVector result(4 * tokens * width);
     KernelRun run(device, "pack_kvakk");
-    for (const Floats& part : parts) run.in(view(part));
+    for (const FloatVector& part : parts) run.in(view(part));
     run.out(result);
     run.parameters(ChunkParameters{number(tokens), number(width)});
     run.launch({groups(tokens * width, 64), 1}, 64);
@@ -61,7 +62,7 @@ TEST(GpuPrimitives, PackPutsATokenTogether) {
 // Operands of the recurrence for a chunk, with the ranges a model has.
 struct Recurrence {
   std::size_t tokens, heads, size;
-  Floats r, w, k, v, a, kk, state;
+  FloatVector r, w, k, v, a, kk, state;
 
   Recurrence(std::size_t t, std::size_t h, std::size_t n) : tokens(t), heads(h), size(n) {
     const std::size_t count = t * h * n;
@@ -74,15 +75,15 @@ struct Recurrence {
     kk = random_floats(count, 6, -unit, unit);
     state = random_floats(h * n * n, 7);
   }
-  Floats packed() const { return packed_by_hand({k, v, a, kk}, tokens, heads * size); }
+  FloatVector packed() const { return packed_by_hand({k, v, a, kk}, tokens, heads * size); }
   HeadsParameters parameters(std::size_t count) const {
     return {number(count), number(heads), number(size)};
   }
 
   // y of all tokens, then S.
-  Doubles expected() const {
-    Doubles result;
-    Doubles s(state.begin(), state.end());
+  DoubleVector expected() const {
+    DoubleVector result;
+    DoubleVector s(state.begin(), state.end());
     for (std::size_t t = 0; t < tokens; ++t) {
       const std::size_t row_of_token = t * heads * size;
       for (std::size_t i = 0; i < heads * size; ++i) {
@@ -104,14 +105,14 @@ struct Recurrence {
   }
 
   // The same by the kernel, in pieces of `step` tokens.
-  Floats computed(Device& device, std::size_t step) const {
+  FloatVector computed(Device& device, std::size_t step) const {
     const std::size_t width = heads * size;
-    const Floats n = packed();
-    Floats s = state;
-    Floats result;
+    const FloatVector n = packed();
+    FloatVector s = state;
+    FloatVector result;
     for (std::size_t begin = 0; begin < tokens; begin += step) {
       const std::size_t count = std::min(step, tokens - begin);
-      Floats y(count * width);
+      FloatVector y(count * width);
       KernelRun run(device, "time_mix_v7");
       run.in(view(r).subspan(begin * width, count * width));
       run.in(view(w).subspan(begin * width, count * width));
@@ -130,7 +131,7 @@ struct Recurrence {
 TEST(GpuPrimitives, TimeMixOfSeveralHeads) {
   for (const std::size_t size : {20U, 64U, 256U}) {
     const Recurrence recurrence(3, 2, size);
-    const Floats result =
+    const FloatVector result =
         in_all_orders([&](Device& device) { return recurrence.computed(device, 3); });
     expect_near(result, recurrence.expected(), kSums);
   }
@@ -139,7 +140,7 @@ TEST(GpuPrimitives, TimeMixOfSeveralHeads) {
 TEST(GpuPrimitives, TimeMixOfAChunkIsThatOfItsTokens) {
   const Recurrence recurrence(7, 2, 64);
   const auto device = open_test_device();
-  const Floats whole = recurrence.computed(*device, 7);
+  const FloatVector whole = recurrence.computed(*device, 7);
   EXPECT_EQ(whole, recurrence.computed(*device, 1));
   EXPECT_EQ(whole, recurrence.computed(*device, 3));
 }
@@ -148,11 +149,11 @@ TEST(GpuPrimitives, TimeFirstAddsTheBonus) {
   for (const std::size_t size : {20U, 64U, 256U}) {
     const Recurrence x(3, 3, size);
     const std::size_t width = x.heads * size;
-    const Floats packed = x.packed();
-    const Floats r_k = random_floats(width, 8);
-    const Floats y = random_floats(x.tokens * width, 9);
-    const Floats result = in_all_orders([&](Device& device) {
-      Floats changed = y;
+    const FloatVector packed = x.packed();
+    const FloatVector r_k = random_floats(width, 8);
+    const FloatVector y = random_floats(x.tokens * width, 9);
+    const FloatVector result = in_all_orders([&](Device& device) {
+      FloatVector changed = y;
       KernelRun run(device, "time_first_v7");
       run.in(view(r_k));
       run.in(view(x.r));
@@ -162,7 +163,7 @@ TEST(GpuPrimitives, TimeFirstAddsTheBonus) {
       run.launch({groups(x.tokens * x.heads, 4), 1}, 128);
       return changed;
     });
-    Doubles expected;
+    DoubleVector expected;
     for (std::size_t i = 0; i < y.size(); ++i) {
       const std::size_t head = i / size * size;
       double bonus = 0;

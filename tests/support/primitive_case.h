@@ -18,8 +18,8 @@
 // What tests of primitives share: each compares a kernel with its formula in double precision.
 namespace gander::gpu {
 
-using Floats = std::vector<float>;
-using Doubles = std::vector<double>;
+using FloatVector = std::vector<float>;
+using DoubleVector = std::vector<double>;
 
 // Rounding of a few fp32 operations a value, as a share of the largest value.
 inline constexpr double kExact = 5e-7;
@@ -29,25 +29,25 @@ inline constexpr double kSums = 3e-6;
 // multiply levels that are larger than the weights.
 inline constexpr double kProduct = 5e-7;
 
-inline Floats random_floats(std::size_t count, unsigned seed, float low = -2, float high = 2) {
+inline FloatVector random_floats(std::size_t count, unsigned seed, float low = -2, float high = 2) {
   std::mt19937 generator(seed);
   std::uniform_real_distribution<float> distribution(low, high);
-  Floats values(count);
+  FloatVector values(count);
   for (float& value : values) value = distribution(generator);
   return values;
 }
 
-inline std::span<const float> view(const Floats& values) {
+inline std::span<const float> view(const FloatVector& values) {
   return values;
 }
 
 // Runs `body`, which returns what a kernel computed, with the threads of a group scheduled in three
 // orders: a kernel that misses a barrier gives different results.
-inline Floats in_all_orders(const std::function<Floats(Device&)>& body) {
-  Floats first;
+inline FloatVector in_all_orders(const std::function<FloatVector(Device&)>& body) {
+  FloatVector first;
   for (const Order order : {Order::Forward, Order::Reverse, Order::Shuffled}) {
     const auto device = open_test_device(order);
-    const Floats result = body(*device);
+    const FloatVector result = body(*device);
     if (order == Order::Forward) first = result;
     EXPECT_EQ(first.size(), result.size());
     EXPECT_EQ(std::memcmp(first.data(), result.data(), first.size() * sizeof(float)), 0)
@@ -56,7 +56,7 @@ inline Floats in_all_orders(const std::function<Floats(Device&)>& body) {
   return first;
 }
 
-inline void expect_near(const Floats& actual, const Doubles& expected, double tolerance) {
+inline void expect_near(const FloatVector& actual, const DoubleVector& expected, double tolerance) {
   EXPECT_LE(relative_error(std::span<const float>(actual), std::span<const double>(expected)),
             tolerance);
 }
