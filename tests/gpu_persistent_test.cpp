@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "backend/gpu/gpu_backend.h"
-#include "backend/gpu/persistent/row_blocks.h"
+#include "backend/gpu/persistent/row_tiles.h"
 #include "backend/reference/reference_backend.h"
 #include "tests/support/backend_check.h"
 #include "tests/support/synthetic_model.h"
@@ -153,14 +153,22 @@ TEST(GpuPersistent, GeneratesWhatTheStagesGenerate) {
   EXPECT_EQ(generate(*persistent(weights)), generate(stages));
 }
 
-// Every weight of a block finds its column again: one at a time is not zero.
-TEST(GpuPersistent, RowBlocksKeepTheBytesOfWholeBlocks) {
-  const std::vector<std::byte> row(row_bytes(DataType::Q4_K, 512), std::byte{7});
-  const Matrix matrix{DataType::Q4_K, 1, 512, row.data()};
-  std::vector<std::byte> out(row.size());
-  to_row_blocks(matrix, 0, 1, out);
-  EXPECT_EQ(out, row);
-  EXPECT_EQ(row_block_bytes(DataType::Q6_K) % 16, 0U);
+TEST(GpuPersistent, TilesAreWholeAndPadded) {
+  const std::vector<std::byte> rows(20 * row_bytes(DataType::Q4_K, 512), std::byte{7});
+  const Matrix matrix{DataType::Q4_K, 20, 512, rows.data()};
+  EXPECT_EQ(row_tiles_bytes(matrix), 4 * tile_bytes(DataType::Q4_K));
+  std::vector<std::byte> out(row_tiles_bytes(matrix), std::byte{1});
+  to_row_tiles(matrix, 0, 20, out);
+  // Of the last tile, rows 16 to 19 are there: a quarter of the lines of rows g, of the rest
+  // nothing.
+  const std::byte* last = out.data() + 3 * std::size_t{tile_bytes(DataType::Q4_K)};
+  EXPECT_EQ(last[16 * 16 - 1], std::byte{7});
+  EXPECT_EQ(last[16 * 16], std::byte{0});
+  EXPECT_EQ(last[512], std::byte{0});
+  for (const DataType type : {DataType::Q8_0, DataType::Q4_0, DataType::Q5_K, DataType::Q6_K}) {
+    EXPECT_EQ(tile_bytes(type) % 16, 0U);
+  }
+  EXPECT_EQ(tile_bytes(DataType::F16), 0U);
 }
 
 TEST(GpuPersistent, OtherModelsRunStageByStage) {

@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 
+#include <array>
 #include <cmath>
+#include <cstring>
 #include <numeric>
 
 #include "backend/gpu/emulated/emulated_device.h"
@@ -72,17 +74,40 @@ TEST(MslResident, APieceThatNobodyWaitedForIsNotThere) {
   }
 }
 
-TEST(MslResident, ProductsOfBytes) {
+TEST(MslResident, ProductsOfMatricesOfBytes) {
   const auto device = open_emulated_device();
-  const std::vector<std::int32_t> in = {static_cast<std::int32_t>(0xf0027f80U), 0x03fe01ff};
-  std::vector<std::int32_t> out(2);
+  // a is [16][32], b [8][32] by columns; lane 4 g + t has words t and t + 4 of rows g and g + 8.
+  std::vector<std::uint8_t> a(16 * 32), b(8 * 32);
+  for (std::size_t i = 0; i < a.size(); ++i) a[i] = static_cast<std::uint8_t>(i * i * 7 + i);
+  for (std::size_t i = 0; i < b.size(); ++i) b[i] = static_cast<std::uint8_t>(i * i * 5 + 3 * i);
+  std::vector<std::uint32_t> a_words(128), b_words(64);
+  for (std::size_t lane = 0; lane < 32; ++lane) {
+    const std::size_t row = lane / 4, byte = lane % 4 * 4;
+    const std::array<std::size_t, 4> at = {row * 32 + byte, (row + 8) * 32 + byte,
+                                           row * 32 + byte + 16, (row + 8) * 32 + byte + 16};
+    for (std::size_t i = 0; i < 4; ++i) std::memcpy(&a_words[4 * lane + i], &a[at[i]], 4);
+    std::memcpy(&b_words[2 * lane], &b[row * 32 + byte], 4);
+    std::memcpy(&b_words[2 * lane + 1], &b[row * 32 + byte + 16], 4);
+  }
+  std::vector<std::int32_t> out(256);
   KernelRun run(*device, "test_byte_products");
-  run.in(in);
+  run.in(a_words);
+  run.in(b_words);
   run.out(out);
   run.launch({1, 1}, 32);
-  // Bytes 80 7f 02 f0 times -1, 1, -2, 3.
-  EXPECT_EQ(out[0], 5 + 128 + 127 - 4 - 48);
-  EXPECT_EQ(out[1], 5 - 128 + 127 - 4 + 720);
+  for (std::size_t row = 0; row < 16; ++row) {
+    for (std::size_t column = 0; column < 8; ++column) {
+      int with_unsigned = 5, with_signed = 5;
+      for (std::size_t k = 0; k < 32; ++k) {
+        const auto factor = static_cast<std::int8_t>(b[column * 32 + k]);
+        with_unsigned += a[row * 32 + k] * factor;
+        with_signed += static_cast<std::int8_t>(a[row * 32 + k]) * factor;
+      }
+      const std::size_t place = 4 * (row % 8 * 4 + column / 2) + row / 8 * 2 + column % 2;
+      EXPECT_EQ(out[place], with_unsigned) << row << " " << column;
+      EXPECT_EQ(out[128 + place], with_signed) << row << " " << column;
+    }
+  }
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include "../maxima.h"
 #include "blocks.h"
 #include "ring.h"
+#include "tiles.h"
 
 // Rows of the stream times the vector, and what becomes of the products.
 
@@ -63,63 +64,95 @@ static inline void store_product(Results results, uint role, uint row, float sum
   }
 }
 
-// The warp's items of the segment, a row for each `Lanes` of its lanes.
-template <typename Block, uint Lanes>
-static inline void multiply_items(thread Ring& ring, uint warp, Segment segment, SharedVector x,
-                                  Results results, thread uint2& largest) {
-  constexpr uint kStep = Lanes / uint(Block::kLanes);  // blocks that the lanes take at a time
-  const uint self = fresh(ring.lane);
-  const uint lane = self % Lanes;
-  const uint part = lane % uint(Block::kLanes);
-  const uint first = lane / uint(Block::kLanes);
-  const uint row_in_item = self / Lanes;
+// x of the row before the output matrix adds to it.
+static inline float row_before(Results results, uint role, uint row) {
+  if (role != GANDER_ROLE_OUTPUT) return 0.0f;
+  return results.x[row] + (results.adds ? added_to(results.added, row) : 0.0f);
+}
+
+// Float weights: the warp's rows of the segment.
+template <typename Block>
+static inline void multiply_rows(thread Ring& ring, uint warp, Segment segment, SharedVector x,
+                                 Results results, thread uint2& largest) {
+  const uint lane = fresh(ring.lane);
   const uint row_blocks = segment.row_blocks;
   const uint piece_blocks = segment.piece_blocks;
-  const uint role = segment.role;
   for (uint item = first_item(segment, warp); item < segment.items; item += GANDER_TOKEN_WARPS) {
-    const uint row = segment.first_row + item * (32u / Lanes) + row_in_item;
-    const bool stores = lane == 0u;
-    float before = 0.0f;
-    if (role == GANDER_ROLE_OUTPUT && stores) {
-      before = results.x[row];
-      if (results.adds) before += added_to(results.added, row);
-    }
+    const uint row = segment.first_row + item;
+    const float before = lane == 0u ? row_before(results, segment.role, row) : 0.0f;
     float sum = 0.0f;
     float other = 0.0f;
     for (uint begin = 0u; begin < row_blocks; begin += piece_blocks) {
       const uint count = min(piece_blocks, row_blocks - begin);
-      threadgroup const uchar* blocks = take(ring) + row_in_item * row_blocks * uint(Block::kBytes);
-      uint block = first;
-      for (; block + kStep < count; block += 2u * kStep) {
-        sum += Block::multiply(blocks + block * uint(Block::kBytes), part, x, begin + block);
-        other += Block::multiply(blocks + (block + kStep) * uint(Block::kBytes), part, x,
-                                 begin + block + kStep);
+      threadgroup const uchar* blocks = take(ring);
+      uint block = 0u;
+      for (; block + 1u < count; block += 2u) {
+        sum += Block::multiply(blocks + block * uint(Block::kBytes), lane, x, begin + block);
+        other += Block::multiply(blocks + (block + 1u) * uint(Block::kBytes), lane, x,
+                                 begin + block + 1u);
       }
       if (block < count) {
-        sum += Block::multiply(blocks + block * uint(Block::kBytes), part, x, begin + block);
+        sum += Block::multiply(blocks + block * uint(Block::kBytes), lane, x, begin + block);
       }
       release(ring);
     }
-    sum += other;
-#pragma unroll
-    for (uint distance = Lanes / 2u; distance > 0u; distance /= 2u) {
-      sum += simd_shuffle_xor(sum, ushort(distance));
-    }
-    if (stores) store_product(results, role, row, sum, before, largest);
+    sum = simd_sum(sum + other);
+    if (lane == 0u) store_product(results, segment.role, row, sum, before, largest);
   }
 }
 
-template <typename Block>
-static inline void multiply_rows(thread Ring& ring, uint warp, Segment segment, SharedVector x,
-                                 Results results, thread uint2& largest) {
-  if (segment.row_shift == 0u) {
-    multiply_items<Block, 32u>(ring, warp, segment, x, results, largest);
-  } else if constexpr (uint(Block::kLanes) <= 16u) {
-    if (segment.row_shift == 1u) {
-      multiply_items<Block, 16u>(ring, warp, segment, x, results, largest);
-    } else if constexpr (uint(Block::kLanes) <= 8u) {
-      multiply_items<Block, 8u>(ring, warp, segment, x, results, largest);
+// The run of the segment's tiles that a warp multiplies begins here; the next warp's is its end.
+static inline uint first_tile(Segment segment, uint warp) {
+  return segment.items * segment.row_blocks * warp / GANDER_TOKEN_WARPS;
+}
+
+// Quantised weights: the warp's tiles of the segment. Where its run, or a row of tiles (an item),
+// ends, the sums go to `sums`: what warp w has of item i is number w + i, no two are the same.
+template <typename Tile>
+static inline void multiply_tiles(thread Ring& ring, uint warp, Segment segment, SharedVector x,
+                                  threadgroup float* sums) {
+  const uint lane = fresh(ring.lane);
+  const uint row_blocks = segment.row_blocks;
+  const uint end = first_tile(segment, warp + 1u);
+  uint tile = first_tile(segment, warp);
+  uint item = tile / row_blocks;
+  uint number = tile - item * row_blocks;
+  float2 sum = float2(0.0f);
+  for (; tile < end; ++tile) {
+    sum += Tile::multiply(take(ring), lane, x, number);
+    release(ring);
+    ++number;
+    if (number < row_blocks && tile + 1u < end) continue;
+    sum.x += simd_shuffle_xor(sum.x, 1);
+    sum.y += simd_shuffle_xor(sum.y, 1);
+    sum.x += simd_shuffle_xor(sum.x, 2);
+    sum.y += simd_shuffle_xor(sum.y, 2);
+    if (lane % 4u == 0u) {
+      threadgroup float* rows = sums + 16u * (warp + item) + lane / 4u;
+      rows[0] = sum.x;
+      rows[8] = sum.y;
     }
+    sum = float2(0.0f);
+    number = 0u;
+    ++item;
+  }
+}
+
+// Adds up what warps have of the segment's rows.
+static inline void store_tiles(Segment segment, threadgroup const float* sums, uint index,
+                               Results results, thread uint2& largest) {
+  const uint row_blocks = segment.row_blocks;
+  const float inverse = reciprocal(float(segment.items * row_blocks));
+  for (uint i = index; i < segment.rows; i += GANDER_TOKEN_THREADS) {
+    const uint item = i / 16u;
+    // Tile b is warp floor((16 b + 15) / tiles)'s; half more keeps the quotient off the integers.
+    const uint first = uint((float(16u * item * row_blocks + 15u) + 0.5f) * inverse);
+    const uint last = uint((float(16u * (item + 1u) * row_blocks - 1u) + 0.5f) * inverse);
+    const uint row = segment.first_row + i;
+    const float before = row_before(results, segment.role, row);
+    float sum = 0.0f;
+    for (uint warp = first; warp <= last; ++warp) sum += sums[16u * (warp + item) + i % 16u];
+    store_product(results, segment.role, row, sum, before, largest);
   }
 }
 
@@ -128,7 +161,8 @@ static inline bool is_quantised(uint type) {
 }
 
 static inline void multiply_segment(thread Ring& ring, uint warp, Segment segment, SharedVector x,
-                                    Results results, thread uint2& largest) {
+                                    threadgroup float* sums, Results results,
+                                    thread uint2& largest) {
   const uint type = segment.type;
   if (has_type(GANDER_F32) && type == GANDER_F32) {
     multiply_rows<BlockF32>(ring, warp, segment, x, results, largest);
@@ -137,14 +171,17 @@ static inline void multiply_segment(thread Ring& ring, uint warp, Segment segmen
   } else if (has_type(GANDER_BF16) && type == GANDER_BF16) {
     multiply_rows<BlockBF16>(ring, warp, segment, x, results, largest);
   } else if (has_type(GANDER_Q8_0) && type == GANDER_Q8_0) {
-    multiply_rows<BlockQ8_0>(ring, warp, segment, x, results, largest);
+    multiply_tiles<TileQ8_0>(ring, warp, segment, x, sums);
   } else if (has_type(GANDER_Q4_0) && type == GANDER_Q4_0) {
-    multiply_rows<BlockQ4_0>(ring, warp, segment, x, results, largest);
+    multiply_tiles<TileQ4_0>(ring, warp, segment, x, sums);
   } else if (has_type(GANDER_Q4_K) && type == GANDER_Q4_K) {
-    multiply_rows<BlockQ4_K>(ring, warp, segment, x, results, largest);
+    multiply_tiles<TileQ4_K>(ring, warp, segment, x, sums);
   } else if (has_type(GANDER_Q5_K) && type == GANDER_Q5_K) {
-    multiply_rows<BlockQ5_K>(ring, warp, segment, x, results, largest);
+    multiply_tiles<TileQ5_K>(ring, warp, segment, x, sums);
   } else if (has_type(GANDER_Q6_K) && type == GANDER_Q6_K) {
-    multiply_rows<BlockQ6_K>(ring, warp, segment, x, results, largest);
+    multiply_tiles<TileQ6_K>(ring, warp, segment, x, sums);
   }
+  if (!is_quantised(type)) return;
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  store_tiles(segment, sums, 32u * warp + ring.lane, results, largest);
 }

@@ -8,6 +8,7 @@
 #define GANDER_TOKEN_MAX_WIDTH 4096  // two quads of channels a thread
 #define GANDER_TOKEN_MAX_SLOTS 8     // of a warp's ring
 #define GANDER_VALUE_TILE 256        // channels of a tile of stage E
+#define GANDER_TOKEN_MAX_ITEMS 48    // of 16 rows in a segment
 
 // Which matrix a run of rows is of: its input and what becomes of the products.
 #define GANDER_ROLE_RECEPTANCE 0
@@ -21,15 +22,17 @@
 #define GANDER_ROLE_FFN_KEY 8
 #define GANDER_ROLE_HEAD 9
 
-// A run of rows of one matrix that one block multiplies, in the order of the token. Its warps take
-// items in turn; an item is 1, 2 or 4 whole rows, or one row that comes in several pieces.
+// A run of rows of one matrix that one block multiplies, in the order of the token. Float weights:
+// an item is a row, in one or more pieces, and warps take items in turn. Quantised ones: an item is
+// 16 rows (the last ones may be padding), its pieces are tiles, and every warp takes a run of the
+// segment's tiles.
 struct Segment {
   uint items;
+  uint rows;          // without padding
   uint row_blocks;    // blocks of 256 columns in a row
-  uint piece_blocks;  // of a row in a piece: row_blocks, or fewer
-  uint row_shift;     // an item has 1 << row_shift rows
+  uint piece_blocks;  // of a row of floats in a piece: row_blocks, or fewer
   uint first_row;
-  uint first_warp;  // the warp that takes the first item
+  uint first_warp;  // the warp that takes the first row of floats
   uint type;        // GANDER_F32, ...
   uint role;
   uint stage;  // 5 layer + 0 (time mix in), 2 (time mix out), 3 (ffn key); 5 layers: the head
@@ -62,7 +65,7 @@ struct LayerPlan {
 struct TokenParameters {
   uint layers;
   uint slot_bytes;    // of a piece in the ring, a multiple of 16
-  uint vector_bytes;  // of thread-group memory between the ring and the segments
+  uint vector_bytes;  // of thread-group memory for a stage's vector
   uint value_slices;  // of the hidden units, in stage E
   uint has_head;      // 0: leaves the state only
   uint traced;        // 1: the first block notes when each stage ended

@@ -15,29 +15,21 @@ struct Quads {
 // The vector in thread-group memory, in one of two forms. For float weights: floats, in each block
 // of 256 the first quads of its 32 groups of 8, then the second ones. For quantised weights: 16-bit
 // integers q = 256 high + low for each 32 channels' own scale, so that products are those of 8-bit
-// integers and still exact to 15 bits; and sum = scale (sum of q) of each 16 channels. The order of
-// 16s in a block is that in which lanes read them (blocks.h): place_of().
+// integers and still exact to 15 bits; 32 high bytes, then 32 low ones. Of 32 channels, 4 t to
+// 4 t + 3 are bytes 8 t and following, 16 + 4 t to 16 + 4 t + 3 the four behind them: as a lane
+// reads them (tiles.h). `scales` are (scale, scale (sum of q)) of each 32.
 struct SharedVector {
   threadgroup float* values;
-  threadgroup char* high;
-  threadgroup char* low;
-  threadgroup float* scales;  // [C / 32]
-  threadgroup float* sums;    // [C / 16]: of the same lane's two 16s together
+  threadgroup uchar* planes;
+  threadgroup float2* scales;
 };
 
 static inline SharedVector shared_vector(threadgroup uchar* memory) {
   SharedVector vector;
   vector.values = (threadgroup float*)memory;
-  vector.high = (threadgroup char*)memory;
-  vector.low = vector.high + kWidth;
-  vector.scales = (threadgroup float*)(memory + 2u * kWidth);
-  vector.sums = vector.scales + kWidth / 32u;
+  vector.planes = memory;
+  vector.scales = (threadgroup float2*)(memory + 2u * kWidth);
   return vector;
-}
-
-// Where the 16 channels number `part` of a block are.
-static inline uint place_of(uint part) {
-  return (part >> 1u & 1u) * 8u + (part >> 2u) * 2u + (part & 1u);
 }
 
 static inline uint quad_count() {
@@ -160,16 +152,12 @@ static inline void store_quantised(Quads quads, SharedVector to, uint index) {
     int sum = (q.x + q.y) + (q.z + q.w);
     sum += simd_shuffle_xor(sum, 1);
     sum += simd_shuffle_xor(sum, 2);
+    sum += simd_shuffle_xor(sum, 4);
     if (quad >= quad_count()) continue;
-    const uint part = quad / 4u % 16u;
-    const uint at = quad / 64u * 256u + place_of(part) * 16u + quad % 4u * 4u;
-    *(threadgroup uint*)(to.high + at) = bytes_of(high);
-    *(threadgroup uint*)(to.low + at) = bytes_of(low);
-    if (quad % 8u == 0u) to.scales[quad / 8u] = scale;
-    const uint lane_of_part = part >> 2u << 1u | (part & 1u);
-    if (quad % 4u == 0u) {
-      to.sums[quad / 64u * 16u + lane_of_part * 2u + (part >> 1u & 1u)] = scale * float(sum);
-    }
+    const uint at = quad / 8u * 64u + quad % 4u * 8u + quad / 4u % 2u * 4u;
+    *(threadgroup uint*)(to.planes + at) = bytes_of(high);
+    *(threadgroup uint*)(to.planes + at + 32u) = bytes_of(low);
+    if (quad % 8u == 0u) to.scales[quad / 8u] = float2(scale, scale * float(sum));
   }
 }
 

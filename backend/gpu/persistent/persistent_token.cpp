@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "backend/gpu/persistent/row_blocks.h"
+#include "backend/gpu/persistent/row_tiles.h"
 #include "backend/gpu/recorder.h"
 #include "kernels/function_constants.h"
 
@@ -10,7 +10,7 @@ namespace gander::gpu {
 namespace {
 
 bool fits_rows(const Matrix& matrix) {
-  return matrix.rows == 0 || matrix.columns % kBlockColumns == 0;
+  return matrix.rows == 0 || matrix.columns % kTileColumns == 0;
 }
 
 bool fits_rank(const Matrix& matrix) {

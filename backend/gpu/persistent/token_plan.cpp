@@ -4,7 +4,7 @@
 #include <array>
 #include <span>
 
-#include "backend/gpu/persistent/row_blocks.h"
+#include "backend/gpu/persistent/row_tiles.h"
 #include "base/error.h"
 
 namespace gander::gpu {
@@ -23,37 +23,38 @@ std::uint32_t offset_of(const Placed& placed) {
 struct Stream {
   const Placed* placed = nullptr;
   Segment segment = {};
+  std::uint32_t item_rows = 1;
   std::uint32_t item_bytes = 0;   // a multiple of 16
   std::uint32_t piece_bytes = 0;  // of all pieces of an item but the last
 
+  bool tiled() const { return item_rows > 1; }
   std::uint64_t bytes() const { return std::uint64_t{segment.items} * item_bytes; }
 };
 
 Stream make_stream(const Placed& placed, std::uint32_t role, std::uint32_t stage,
                    std::uint32_t most_bytes) {
-  const std::uint32_t block_bytes = row_block_bytes(placed.matrix.type);
-  const std::uint32_t row_blocks = placed.matrix.columns / kBlockColumns;
-  const std::uint32_t row_bytes = row_blocks * block_bytes;
+  const Matrix& matrix = placed.matrix;
+  const std::uint32_t row_blocks = matrix.columns / kTileColumns;
   Segment segment = {};
-  segment.type = static_cast<std::uint32_t>(placed.matrix.type);
+  segment.type = static_cast<std::uint32_t>(matrix.type);
   segment.role = role;
   segment.stage = stage;
   segment.row_blocks = row_blocks;
   segment.piece_blocks = row_blocks;
-  // As many rows as fit, if every row still has the lanes of a block.
-  std::uint32_t shift = 2;
-  while (shift > 0 && (row_bytes << shift > most_bytes || placed.matrix.rows % (1U << shift) != 0 ||
-                       32U >> shift < row_block_lanes(placed.matrix.type))) {
-    --shift;
+  if (placed.form == Placed::Form::Tiles) {
+    const std::uint32_t bytes = tile_bytes(matrix.type);
+    segment.items = (matrix.rows + kTileRows - 1) / kTileRows;
+    return {&placed, segment, kTileRows, row_blocks * bytes, bytes};
   }
-  segment.row_shift = shift;
+  const auto row_bytes = static_cast<std::uint32_t>(matrix.row_size());
+  const std::uint32_t block_bytes = row_bytes / row_blocks;
   if (row_bytes > most_bytes) {
     const std::uint32_t most = std::max(most_bytes / block_bytes, 1U);
     const std::uint32_t pieces = (row_blocks + most - 1) / most;
     segment.piece_blocks = (row_blocks + pieces - 1) / pieces;
   }
-  segment.items = placed.matrix.rows >> shift;
-  return {&placed, segment, row_bytes << shift, (segment.piece_blocks * block_bytes) << shift};
+  segment.items = matrix.rows;
+  return {&placed, segment, 1, row_bytes, segment.piece_blocks * block_bytes};
 }
 
 // The matrices that layers stream, stage by stage, and the head.
@@ -89,25 +90,50 @@ std::vector<std::vector<Stream>> make_streams(const TokenWeights& weights, std::
 struct Share {
   std::vector<Segment> segments;
   std::array<std::vector<Piece>, GANDER_TOKEN_WARPS> pieces;
-  std::uint32_t items = 0;
+  std::uint32_t rows = 0;  // of floats
 };
 
-// Gives items `begin` to `end` - 1 of the stream to the block. The items of a block count on, so
-// that a block with few in each stage still keeps all its warps busy.
-void give(const Stream& stream, std::uint32_t begin, std::uint32_t end, Share& share) {
-  if (begin >= end) return;
+void add_piece(const Stream& stream, std::uint64_t at, std::uint32_t bytes, std::size_t warp,
+               Share& share) {
+  share.pieces[warp].push_back(
+      {static_cast<std::uint32_t>((stream.placed->offset + at) / 16), bytes});
+}
+
+// Gives items `begin` to `end` - 1 of the stream to the block, at most GANDER_TOKEN_MAX_ITEMS of
+// them if they are tiles.
+void give_some(const Stream& stream, std::uint32_t begin, std::uint32_t end, Share& share) {
   Segment segment = stream.segment;
   segment.items = end - begin;
-  segment.first_row = begin << segment.row_shift;
-  segment.first_warp = share.items % GANDER_TOKEN_WARPS;
+  segment.first_row = begin * stream.item_rows;
+  segment.rows = std::min(end * stream.item_rows, stream.placed->matrix.rows) - segment.first_row;
+  segment.first_warp = share.rows % GANDER_TOKEN_WARPS;
   share.segments.push_back(segment);
-  for (std::uint32_t item = begin; item < end; ++item, ++share.items) {
-    std::vector<Piece>& pieces = share.pieces[share.items % GANDER_TOKEN_WARPS];
-    const std::uint64_t at = stream.placed->offset + std::uint64_t{item} * stream.item_bytes;
-    for (std::uint32_t part = 0; part < stream.item_bytes; part += stream.piece_bytes) {
-      pieces.push_back({static_cast<std::uint32_t>((at + part) / 16),
-                        std::min(stream.piece_bytes, stream.item_bytes - part)});
+  const std::uint64_t at = std::uint64_t{begin} * stream.item_bytes;
+  if (stream.tiled()) {
+    const std::uint32_t tiles = segment.items * segment.row_blocks;
+    for (std::uint32_t warp = 0; warp < GANDER_TOKEN_WARPS; ++warp) {
+      const std::uint32_t last = tiles * (warp + 1) / GANDER_TOKEN_WARPS;
+      for (std::uint32_t tile = tiles * warp / GANDER_TOKEN_WARPS; tile < last; ++tile) {
+        add_piece(stream, at + std::uint64_t{tile} * stream.piece_bytes, stream.piece_bytes, warp,
+                  share);
+      }
     }
+    return;
+  }
+  // The rows of a block count on, so that one with few in each stage still keeps its warps busy.
+  for (std::uint32_t item = 0; item < segment.items; ++item, ++share.rows) {
+    for (std::uint32_t part = 0; part < stream.item_bytes; part += stream.piece_bytes) {
+      add_piece(stream, at + std::uint64_t{item} * stream.item_bytes + part,
+                std::min(stream.piece_bytes, stream.item_bytes - part),
+                share.rows % GANDER_TOKEN_WARPS, share);
+    }
+  }
+}
+
+void give(const Stream& stream, std::uint32_t begin, std::uint32_t end, Share& share) {
+  const std::uint32_t most = stream.tiled() ? GANDER_TOKEN_MAX_ITEMS : end;
+  for (; begin < end; begin += std::min(most, end - begin)) {
+    give_some(stream, begin, std::min(end, begin + most), share);
   }
 }
 
@@ -196,7 +222,7 @@ LayerPlan plan_layer(const PlacedLayer& layer) {
 // E's warps, or what a head needs.
 std::uint32_t vector_bytes(const Config& config) {
   const std::uint32_t floats = 4 * config.width;
-  const std::uint32_t integers = 2 * config.width + config.width / 8 + config.width / 4;
+  const std::uint32_t integers = 2 * config.width + config.width / 4;
   const std::uint32_t sums = GANDER_TOKEN_WARPS * GANDER_VALUE_TILE * 4;
   const std::uint32_t ranks = config.rank_w + config.rank_a + config.rank_v + config.rank_g;
   const std::uint32_t head = 4 * (10 * config.head_size + ranks);
@@ -211,6 +237,7 @@ TokenPlan plan_token(const Config& config, const TokenWeights& weights, const De
   plan.parameters.vector_bytes = vector_bytes(config);
   // A block has at most three segments in each of a layer's stages, fewer on the average.
   const std::uint32_t fixed = plan.parameters.vector_bytes + 8 * GANDER_TOKEN_WARPS +
+                              64 * (GANDER_TOKEN_WARPS + GANDER_TOKEN_MAX_ITEMS) +
                               8 * GANDER_TOKEN_WARPS * GANDER_TOKEN_MAX_SLOTS +
                               2 * static_cast<std::uint32_t>(sizeof(LayerPlan));
   const std::uint32_t guess =

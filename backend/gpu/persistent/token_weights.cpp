@@ -4,7 +4,7 @@
 #include <cstring>
 #include <thread>
 
-#include "backend/gpu/persistent/row_blocks.h"
+#include "backend/gpu/persistent/row_tiles.h"
 #include "backend/gpu/transposed_value.h"
 #include "base/mapped_file.h"
 #include "base/parallel.h"
@@ -22,8 +22,8 @@ std::uint64_t bytes_of(const Placed& placed) {
   const Matrix& matrix = placed.matrix;
   const std::uint64_t elements = std::uint64_t{matrix.rows} * matrix.columns;
   switch (placed.form) {
-    case Form::RowBlocks:
-      return elements / kBlockColumns * row_block_bytes(matrix.type);
+    case Form::Tiles:
+      return row_tiles_bytes(matrix);
     case Form::ByUnit:
       return transposed_value_bytes(matrix.type, matrix.rows, matrix.columns);
     case Form::Floats:
@@ -45,6 +45,10 @@ class Places {
     placed.form = form;
     placed.matrix = matrix;
     add(placed);
+  }
+  // Rows that the stream multiplies: floats as they are.
+  void rows(Placed& placed, const Matrix& matrix) {
+    this->matrix(placed, matrix, tile_bytes(matrix.type) > 0 ? Form::Tiles : Form::File);
   }
   void rank_matrix(Placed& placed, const Matrix& matrix) {
     const bool floats = info(matrix.type).block_size > 1;
@@ -81,19 +85,19 @@ PlacedLayer place(const gander::LayerWeights& layer, Places& places) {
                                   &att.ln_x.weight, &att.ln_x.bias});
   places.norm(placed.ln2, layer.ln2);
   places.vectors(placed.ffn_mix, {&layer.ffn.x_k});
-  places.matrix(placed.receptance, att.receptance, Form::RowBlocks);
-  places.matrix(placed.w1, att.w1, Form::RowBlocks);
-  places.matrix(placed.key, att.key, Form::RowBlocks);
-  places.matrix(placed.value, att.value, Form::RowBlocks);
-  places.matrix(placed.a1, att.a1, Form::RowBlocks);
-  places.matrix(placed.v1, att.v1, Form::RowBlocks);
-  places.matrix(placed.g1, att.g1, Form::RowBlocks);
+  places.rows(placed.receptance, att.receptance);
+  places.rows(placed.w1, att.w1);
+  places.rows(placed.key, att.key);
+  places.rows(placed.value, att.value);
+  places.rows(placed.a1, att.a1);
+  places.rows(placed.v1, att.v1);
+  places.rows(placed.g1, att.g1);
   places.rank_matrix(placed.w2, att.w2);
   places.rank_matrix(placed.a2, att.a2);
   places.rank_matrix(placed.v2, att.v2);
   places.rank_matrix(placed.g2, att.g2);
-  places.matrix(placed.output, att.output, Form::RowBlocks);
-  places.matrix(placed.ffn_key, layer.ffn.key, Form::RowBlocks);
+  places.rows(placed.output, att.output);
+  places.rows(placed.ffn_key, layer.ffn.key);
   places.matrix(placed.ffn_value, layer.ffn.value, Form::ByUnit);
   return placed;
 }
@@ -109,6 +113,12 @@ Cut cut(const Placed& placed) {
   return {placed.matrix.rows, 64};
 }
 
+// Rows with the padding of the last tiles.
+std::uint64_t round_to_tiles(const Placed& placed, std::uint32_t rows) {
+  if (placed.form != Form::Tiles) return rows;
+  return (std::uint64_t{rows} + kTileRows - 1) / kTileRows * kTileRows;
+}
+
 void convert(const Placed& placed, std::uint32_t begin, std::uint32_t end,
              std::span<std::byte> out) {
   const Matrix& matrix = placed.matrix;
@@ -116,8 +126,8 @@ void convert(const Placed& placed, std::uint32_t begin, std::uint32_t end,
     case Form::ByUnit:
       transpose_value(matrix, begin, end, out);
       return;
-    case Form::RowBlocks:
-      to_row_blocks(matrix, begin, end, out);
+    case Form::Tiles:
+      to_row_tiles(matrix, begin, end, out);
       return;
     case Form::Floats: {
       std::vector<float> row(matrix.columns);
@@ -170,17 +180,18 @@ class Upload {
 
   void add_rows(const Placed& placed) {
     const Cut parts = cut(placed);
-    const std::uint64_t row = placed.bytes / parts.count;
+    const std::uint64_t row = placed.bytes / round_to_tiles(placed, parts.count);
     const auto rows = static_cast<std::uint32_t>(
         std::max<std::uint64_t>(kPieceBytes / row / parts.step, 1) * parts.step);
     for (std::uint32_t first = 0; first < parts.count; first += rows) {
       const std::uint32_t end = std::min(first + rows, parts.count);
-      memory_.resize((end - first) * row);
+      memory_.resize(round_to_tiles(placed, end - first) * row);
       parallel_for(threads_, (end - first + parts.step - 1) / parts.step, [&](std::size_t i) {
         const std::uint32_t begin = first + static_cast<std::uint32_t>(i) * parts.step;
         const std::uint32_t last = std::min(begin + parts.step, end);
         convert(placed, begin, last,
-                std::span(memory_).subspan((begin - first) * row, (last - begin) * row));
+                std::span(memory_).subspan((begin - first) * row,
+                                           round_to_tiles(placed, last - begin) * row));
       });
       device_.write(buffer_.part(placed.offset + first * row, memory_.size()), memory_);
       MappedFile::release({placed.matrix.row(first), (end - first) * placed.matrix.row_size()});
@@ -206,7 +217,7 @@ TokenWeights plan_token_weights(const Weights& weights) {
     placed.layers.push_back(place(layer, places));
   }
   places.norm(placed.ln_out, weights.ln_out);
-  places.matrix(placed.head, weights.head, Form::RowBlocks);
+  places.rows(placed.head, weights.head);
   placed.bytes = places.end();
   return placed;
 }

@@ -15,11 +15,11 @@ namespace gander::gpu {
 /// A matrix or vectors in the buffer, and how they are stored there.
 struct Placed {
   enum class Form : std::uint8_t {
-    File,       ///< as in the file
-    RowBlocks,  ///< row_blocks.h
-    ByUnit,     ///< transposed_value.h
-    Floats,     ///< as 32-bit floats: low-rank matrices of quantised types
-    Vectors,    ///< [n][C] floats
+    File,     ///< as in the file
+    Tiles,    ///< row_tiles.h
+    ByUnit,   ///< transposed_value.h
+    Floats,   ///< as 32-bit floats: low-rank matrices of quantised types
+    Vectors,  ///< [n][C] floats
   };
   Form form = Form::File;
   std::uint64_t offset = 0, bytes = 0;  ///< a multiple of 256, and what it takes

@@ -36,16 +36,36 @@ void wait_for_piece(ulong*, uint /*turn*/, uint ahead, MSL_SITE_) {
   simdgroup_barrier(mem_flags::mem_threadgroup, site_);
 }
 
-// sum + the products of the four signed bytes of a and b.
-inline int dot4(int a, int b, int sum) {
-  for (int i = 0; i < 4; ++i) sum += (signed char)(a >> 8 * i) * (signed char)(b >> 8 * i);
-  return sum;
+// sums + a b for a 16 x 32 matrix `a` and a 32 x 8 matrix `b` of bytes, which the lanes of a SIMD
+// group share. Lane 4 g + t has of `a`: x row g, y row g + 8, both columns 4 t to 4 t + 3, z and w
+// the same 16 columns later; of `b` column g: x rows 4 t to 4 t + 3, y rows 16 later; of the sums
+// columns 2 t and 2 t + 1: xy row g, zw row g + 8.
+template <class Byte>
+int4 multiply_bytes_(uint4 a, uint2 b, int4 sums, msl::Site site) {
+  const uint g = lane_() / 4, t = lane_() % 4;
+  const msl::Exchanged<uint4> all_rows = msl::exchange(a, site);
+  uint4 rows[4];
+  for (uint k = 0; k < 4; ++k) rows[k] = all_rows.of(4 * g + k);
+  const msl::Exchanged<uint2> columns = msl::exchange(b, site);
+  const auto products = [](uint x, uint y) {
+    int sum = 0;
+    for (int i = 0; i < 4; ++i) sum += Byte(x >> 8 * i) * (signed char)(y >> 8 * i);
+    return sum;
+  };
+  for (uint k = 0; k < 4; ++k) {
+    const uint2 first = columns.of(8 * t + k), second = columns.of(8 * t + 4 + k);
+    sums.x += products(rows[k].x, first.x) + products(rows[k].z, first.y);
+    sums.y += products(rows[k].x, second.x) + products(rows[k].z, second.y);
+    sums.z += products(rows[k].y, first.x) + products(rows[k].w, first.y);
+    sums.w += products(rows[k].y, second.x) + products(rows[k].w, second.y);
+  }
+  return sums;
 }
-
-// The same for unsigned bytes of a.
-inline int dot4_unsigned(uint a, int b, int sum) {
-  for (int i = 0; i < 4; ++i) sum += (unsigned char)(a >> 8 * i) * (signed char)(b >> 8 * i);
-  return sum;
+inline int4 multiply_signed_bytes(uint4 a, uint2 b, int4 sums, MSL_SITE_) {
+  return multiply_bytes_<signed char>(a, b, sums, site_);
+}
+inline int4 multiply_unsigned_bytes(uint4 a, uint2 b, int4 sums, MSL_SITE_) {
+  return multiply_bytes_<unsigned char>(a, b, sums, site_);
 }
 
 // Adds to memory that other blocks add to at the same time.
@@ -154,17 +174,19 @@ MSL_FUNCTION void wait_for_piece(ulong*, uint, uint) {
 
 #endif
 
-MSL_FUNCTION int dot4(int a, int b, int sum) {
-  int result;
-  asm("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
-  return result;
-}
-
-MSL_FUNCTION int dot4_unsigned(uint a, int b, int sum) {
-  int result;
-  asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
-  return result;
-}
+#define MSL_MULTIPLY_BYTES(name, type)                                 \
+  MSL_FUNCTION int4 name(uint4 a, uint2 b, int4 sums) {                \
+    int x = sums.x, y = sums.y, z = sums.z, w = sums.w;                \
+    asm("mma.sync.aligned.m16n8k32.row.col.s32." type                  \
+        ".s8.s32 {%0, %1, %2, %3}, "                                   \
+        "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                \
+        : "+r"(x), "+r"(y), "+r"(z), "+r"(w)                           \
+        : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b.x), "r"(b.y)); \
+    return int4(x, y, z, w);                                           \
+  }
+MSL_MULTIPLY_BYTES(multiply_signed_bytes, "s8")
+MSL_MULTIPLY_BYTES(multiply_unsigned_bytes, "u8")
+#undef MSL_MULTIPLY_BYTES
 
 MSL_FUNCTION void add_in_any_order(long* to, long value) {
   asm volatile("red.relaxed.gpu.global.add.u64 [%0], %1;" ::"l"((MSL_GLOBAL long*)to), "l"(value)
