@@ -86,6 +86,18 @@ TEST(GpuPersistent, WideModels) {
   }
 }
 
+// Runs of tiles that begin and end inside of a row of tiles.
+TEST(GpuPersistent, WideQuantisedModels) {
+  Config config = small_config(1280);
+  config.layers = 2;
+  config.ffn_width = 1536;
+  for (const DataType type : {DataType::Q4_K, DataType::Q6_K}) {
+    const std::shared_ptr<const Weights> weights = synthetic(config, type);
+    const EmulatedOptions options = {.resident_groups = 9, .max_group_memory = 227 << 10};
+    EXPECT_LT(error_of(*persistent(weights, options), weights, 2), kTokenTolerance) << name(type);
+  }
+}
+
 TEST(GpuPersistent, AnyNumberOfBlocksAndSlots) {
   const std::shared_ptr<const Weights> weights = synthetic(small_config(), DataType::Q4_K);
   const std::vector<TokenId> text = some_tokens(weights->config, 2);

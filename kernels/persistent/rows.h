@@ -101,9 +101,33 @@ static inline void multiply_rows(thread Ring& ring, uint warp, Segment segment, 
   }
 }
 
-// The run of the segment's tiles that a warp multiplies begins here; the next warp's is its end.
-static inline uint first_tile(Segment segment, uint warp) {
-  return segment.items * segment.row_blocks * warp / GANDER_TOKEN_WARPS;
+// A segment's tiles in runs, one for each warp: the first warps have one tile more where they cannot
+// all have as many, so that a multiprocessor's parts have equal work.
+struct Runs {
+  uint tiles, length, longer;  // in all, of a run, and runs with one more
+};
+
+static inline Runs runs_of(Segment segment) {
+  Runs runs;
+  runs.tiles = segment.items * segment.row_blocks;
+  runs.length = runs.tiles / GANDER_TOKEN_WARPS;
+  runs.longer = runs.tiles % GANDER_TOKEN_WARPS;
+  return runs;
+}
+
+static inline uint first_tile(Runs runs, uint warp) {
+  return runs.length * warp + min(warp, runs.longer);
+}
+
+// n / d, for numbers below 2^16: half more keeps the quotient away from where it is cut off.
+static inline uint quotient(uint n, uint d) {
+  return uint((float(n) + 0.5f) * reciprocal(float(d)));
+}
+
+static inline uint warp_of(Runs runs, uint tile) {
+  const uint in_longer = runs.longer * (runs.length + 1u);
+  if (tile < in_longer) return quotient(tile, runs.length + 1u);
+  return runs.longer + quotient(tile - in_longer, max(runs.length, 1u));
 }
 
 // Quantised weights: the warp's tiles of the segment. Where its run, or a row of tiles (an item),
@@ -113,9 +137,10 @@ static inline void multiply_tiles(thread Ring& ring, uint warp, Segment segment,
                                   threadgroup float* sums) {
   const uint lane = fresh(ring.lane);
   const uint row_blocks = segment.row_blocks;
-  const uint end = first_tile(segment, warp + 1u);
-  uint tile = first_tile(segment, warp);
-  uint item = tile / row_blocks;
+  const Runs runs = runs_of(segment);
+  const uint end = first_tile(runs, warp + 1u);
+  uint tile = first_tile(runs, warp);
+  uint item = quotient(tile, row_blocks);
   uint number = tile - item * row_blocks;
   float2 sum = float2(0.0f);
   for (; tile < end; ++tile) {
@@ -142,12 +167,11 @@ static inline void multiply_tiles(thread Ring& ring, uint warp, Segment segment,
 static inline void store_tiles(Segment segment, threadgroup const float* sums, uint index,
                                Results results, thread uint2& largest) {
   const uint row_blocks = segment.row_blocks;
-  const float inverse = reciprocal(float(segment.items * row_blocks));
+  const Runs runs = runs_of(segment);
   for (uint i = index; i < segment.rows; i += GANDER_TOKEN_THREADS) {
     const uint item = i / 16u;
-    // Tile b is warp floor((16 b + 15) / tiles)'s; half more keeps the quotient off the integers.
-    const uint first = uint((float(16u * item * row_blocks + 15u) + 0.5f) * inverse);
-    const uint last = uint((float(16u * (item + 1u) * row_blocks - 1u) + 0.5f) * inverse);
+    const uint first = warp_of(runs, item * row_blocks);
+    const uint last = warp_of(runs, (item + 1u) * row_blocks - 1u);
     const uint row = segment.first_row + i;
     const float before = row_before(results, segment.role, row);
     float sum = 0.0f;

@@ -110,10 +110,13 @@ void give_some(const Stream& stream, std::uint32_t begin, std::uint32_t end, Sha
   share.segments.push_back(segment);
   const std::uint64_t at = std::uint64_t{begin} * stream.item_bytes;
   if (stream.tiled()) {
+    // first_tile() in kernels/persistent/rows.h
     const std::uint32_t tiles = segment.items * segment.row_blocks;
+    std::uint32_t tile = 0;
     for (std::uint32_t warp = 0; warp < GANDER_TOKEN_WARPS; ++warp) {
-      const std::uint32_t last = tiles * (warp + 1) / GANDER_TOKEN_WARPS;
-      for (std::uint32_t tile = tiles * warp / GANDER_TOKEN_WARPS; tile < last; ++tile) {
+      const std::uint32_t longer = warp < tiles % GANDER_TOKEN_WARPS ? 1 : 0;
+      const std::uint32_t last = tile + tiles / GANDER_TOKEN_WARPS + longer;
+      for (; tile < last; ++tile) {
         add_piece(stream, at + std::uint64_t{tile} * stream.piece_bytes, stream.piece_bytes, warp,
                   share);
       }
