@@ -44,18 +44,20 @@ std::string error_of(std::string_view kernel, bool resident) {
   return "no error";
 }
 
-TEST(MslResident, BlocksSeeWhatOthersWroteBeforeTheyMet) {
+TEST(MslResident, BlocksSeeWhatOthersStore) {
   for (const Order order : {Order::Forward, Order::Reverse, Order::Shuffled}) {
-    EXPECT_THAT(run_blocks("test_meeting", true, order), ElementsAre(2, 3, 4, 1));
+    EXPECT_THAT(run_blocks("test_handing_over", true, order), ElementsAre(4, 5, 6, 3));
   }
 }
 
-TEST(MslResident, ABlockThatDoesNotComeIsAnError) {
-  EXPECT_THAT(error_of("test_missed_meeting", true), HasSubstr("3 groups wait for 1 others"));
+TEST(MslResident, WaitingForWhatNeverComesIsAnError) {
+  const std::string error = error_of("test_nothing_comes", true);
+  EXPECT_THAT(error, HasSubstr("group 3: thread 0 waits at"));
+  EXPECT_THAT(error, HasSubstr("for what no other group brings"));
 }
 
-TEST(MslResident, OnlyBlocksThatRunAtOnceMayMeet) {
-  EXPECT_THAT(error_of("test_meeting", false), HasSubstr("need not run at the same time"));
+TEST(MslResident, OnlyBlocksThatRunAtOnceMayWaitForEachOther) {
+  EXPECT_THAT(error_of("test_handing_over", false), HasSubstr("need not run at the same time"));
 }
 
 TEST(MslResident, APieceThatNobodyWaitedForIsNotThere) {

@@ -2,7 +2,7 @@
 
 #include "../activations.h"
 #include "../formats.h"
-#include "vector.h"
+#include "exchange.h"
 
 // Stage B for heads of 64 channels, one head a block. Eight lanes have a row: of the low-rank
 // matrices, and of S. The formulas are those of kernels/wkv.metal.
@@ -117,13 +117,12 @@ static inline float sum_of_channels(threadgroup const float* values, uint lane) 
 // The head's inputs and outputs, all of the model.
 struct HeadBuffers {
   device const float* projected;  // [3][C]
-  device const float* low_rank;
-  device const float* normalized;  // [C]: becomes the shift state
-  device const float* vectors;     // [8][C]
-  device float* v_first;           // [C]
-  device float* state;             // [H][64][64]
-  device float* shift;             // [C]
-  device float* gated;             // [C]
+  device const float* low_rank;   // at most 2 for each thread
+  device const float* vectors;    // [8][C]
+  device float* v_first;          // [C]
+  device float* state;            // [H][64][64]
+  device float* gated;            // [C]
+  uint round;
 };
 
 // What a thread reads of a head that stage A does not write. Its memory was asked for earlier
@@ -166,25 +165,53 @@ static inline HeadInputs load_head(HeadBuffers buffers, device const uchar* weig
   return inputs;
 }
 
-static inline void run_head(HeadBuffers buffers, HeadInputs inputs, bool has_value_mix, uint head,
-                            threadgroup uchar* memory, uint warp, uint lane) {
+// What a thread gets from stage A, as it was handed over.
+struct HeadValues {
+  uint r, k, v;
+  uint low_rank[2];
+};
+
+static inline HeadValues receive_head(HeadBuffers buffers, uint channel, uint index) {
+  const uint ranks = kRankW + kRankA + kRankV + kRankG;
+  const uint round = buffers.round;
+  device const uint* projected = (device const uint*)buffers.projected + channel;
+  device const uint* low_rank = (device const uint*)buffers.low_rank;
+  HeadValues values;
+  uint others = 0u;
+  do {
+    values.r = load_now(projected);
+    values.k = load_now(projected + kWidth);
+    values.v = load_now(projected + 2u * kWidth);
+    others =
+        other_round(values.r, round) | other_round(values.k, round) | other_round(values.v, round);
+#pragma unroll
+    for (uint i = 0u; i < 2u; ++i) {
+      const uint at = index + i * GANDER_TOKEN_THREADS;
+      values.low_rank[i] = at < ranks ? load_now(low_rank + at) : round;
+      others |= other_round(values.low_rank[i], round);
+    }
+  } while (try_again(others != 0u));
+  return values;
+}
+
+static inline void run_head(HeadBuffers buffers, HeadInputs inputs, HeadValues values,
+                            bool has_value_mix, uint head, threadgroup uchar* memory, uint warp,
+                            uint lane) {
   const HeadMemory shared = head_memory(memory);
   const uint index = 32u * warp + lane;
   const uint row = index / 8u;  // of the head
   const uint part = index % 8u;
   const uint channel = GANDER_HEAD * head + row;
   const uint ranks = kRankW + kRankA + kRankV + kRankG;
-  for (uint i = index; i < ranks; i += GANDER_TOKEN_THREADS) {
-    shared.low_rank[i] = buffers.low_rank[i];
+  if (index < ranks) shared.low_rank[index] = value_of(values.low_rank[0]);
+  if (index + GANDER_TOKEN_THREADS < ranks) {
+    shared.low_rank[index + GANDER_TOKEN_THREADS] = value_of(values.low_rank[1]);
   }
-  const float r = buffers.projected[channel];
-  const float raw_k = buffers.projected[kWidth + channel];
-  float v = buffers.projected[2u * kWidth + channel];
+  const float r = value_of(values.r);
+  const float raw_k = value_of(values.k);
+  float v = value_of(values.v);
   const float first_v = has_value_mix ? buffers.v_first[channel] : v;
-  if (part == 0u) {
-    buffers.shift[channel] = buffers.normalized[channel];
-    if (!has_value_mix) buffers.v_first[channel] = v;
-  }
+  if (part == 0u && !has_value_mix) buffers.v_first[channel] = v;
   threadgroup_barrier(mem_flags::mem_threadgroup);
 
   threadgroup const float* x_a = shared.low_rank + kRankW;
@@ -239,6 +266,6 @@ static inline void run_head(HeadBuffers buffers, HeadInputs inputs, bool has_val
   const float scale = precise::rsqrt(variance + float(GANDER_HEAD) * kNormEpsilon);
   if (part == 0u) {
     const float normal = (y - mean) * scale * inputs.ln_x_weight + inputs.ln_x_bias;
-    buffers.gated[channel] = (normal + bonus * v) * gate;
+    hand_over(buffers.gated + channel, (normal + bonus * v) * gate, buffers.round);
   }
 }

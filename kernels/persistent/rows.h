@@ -3,6 +3,7 @@
 #include "../activations.h"
 #include "../maxima.h"
 #include "blocks.h"
+#include "exchange.h"
 #include "ring.h"
 #include "tiles.h"
 
@@ -10,64 +11,50 @@
 
 // Where products go.
 struct Results {
-  device float* x;
-  device long* added;  // to x, in units of kAddedUnit: see value.h
+  Residual residual;
   device float* projected;
   device float* low_rank;
   device float* hidden;
   device float* logits;
-  bool adds;  // `added` has something to add: not before layer 1
+  uint round;
 };
 
-// Sums that many blocks add to, in an order that changes, are integers: their bits do not.
-constant float kAddedUnit = 2.3283064365386963e-10f;  // 2^-32
-
-static inline float added_to(device const long* added, uint channel) {
-  return float(added[channel]) * kAddedUnit;
-}
-
-// Only the row's own lane calls it. `before` is x of the row, for the output matrix.
-static inline void store_product(Results results, uint role, uint row, float sum, float before,
+// Only one lane calls it for a row.
+static inline void store_product(Results results, uint role, uint row, float sum,
                                  thread uint2& largest) {
+  device float* low_rank = results.low_rank;
   switch (role) {
     case GANDER_ROLE_RECEPTANCE:
-      results.projected[row] = sum;
+      hand_over(results.projected + row, sum, results.round);
       break;
     case GANDER_ROLE_KEY:
-      results.projected[kWidth + row] = sum;
+      hand_over(results.projected + kWidth + row, sum, results.round);
       break;
     case GANDER_ROLE_VALUE:
-      results.projected[2u * kWidth + row] = sum;
+      hand_over(results.projected + 2u * kWidth + row, sum, results.round);
       break;
     case GANDER_ROLE_W1:
-      results.low_rank[row] = precise::tanh(sum);
+      hand_over(low_rank + row, precise::tanh(sum), results.round);
       break;
     case GANDER_ROLE_A1:
-      results.low_rank[kRankW + row] = sum;
+      hand_over(low_rank + kRankW + row, sum, results.round);
       break;
     case GANDER_ROLE_V1:
-      results.low_rank[kRankW + kRankA + row] = sum;
+      hand_over(low_rank + kRankW + kRankA + row, sum, results.round);
       break;
     case GANDER_ROLE_G1:
-      results.low_rank[kRankW + kRankA + kRankV + row] = sigmoid(sum);
+      hand_over(low_rank + kRankW + kRankA + kRankV + row, sigmoid(sum), results.round);
       break;
     case GANDER_ROLE_OUTPUT:
-      results.x[row] = before + sum;
-      results.added[row] = 0l;
+      add_to_x(results.residual, row, sum);
       break;
     case GANDER_ROLE_FFN_KEY:
-      results.hidden[row] = squared_relu(sum);
+      hand_over(results.hidden + row, squared_relu(sum), results.round);
       break;
     default:
       results.logits[row] = sum;
       largest = larger(largest, uint2(ordered_bits(sum), row));
   }
-}
-
-// x of the row before the output matrix adds to it.
-static inline float row_before(Results results, uint role, uint row) {
-  if (role != GANDER_ROLE_OUTPUT) return 0.0f;
-  return results.x[row] + (results.adds ? added_to(results.added, row) : 0.0f);
 }
 
 // Float weights: the warp's rows of the segment.
@@ -79,7 +66,6 @@ static inline void multiply_rows(thread Ring& ring, uint warp, Segment segment, 
   const uint piece_blocks = segment.piece_blocks;
   for (uint item = first_item(segment, warp); item < segment.items; item += GANDER_TOKEN_WARPS) {
     const uint row = segment.first_row + item;
-    const float before = lane == 0u ? row_before(results, segment.role, row) : 0.0f;
     float sum = 0.0f;
     float other = 0.0f;
     for (uint begin = 0u; begin < row_blocks; begin += piece_blocks) {
@@ -97,12 +83,12 @@ static inline void multiply_rows(thread Ring& ring, uint warp, Segment segment, 
       release(ring);
     }
     sum = simd_sum(sum + other);
-    if (lane == 0u) store_product(results, segment.role, row, sum, before, largest);
+    if (lane == 0u) store_product(results, segment.role, row, sum, largest);
   }
 }
 
-// A segment's tiles in runs, one for each warp: the first warps have one tile more where they cannot
-// all have as many, so that a multiprocessor's parts have equal work.
+// A segment's tiles in runs, one for each warp: the first warps have one tile more where they
+// cannot all have as many, so that a multiprocessor's parts have equal work.
 struct Runs {
   uint tiles, length, longer;  // in all, of a run, and runs with one more
 };
@@ -173,10 +159,9 @@ static inline void store_tiles(Segment segment, threadgroup const float* sums, u
     const uint first = warp_of(runs, item * row_blocks);
     const uint last = warp_of(runs, (item + 1u) * row_blocks - 1u);
     const uint row = segment.first_row + i;
-    const float before = row_before(results, segment.role, row);
     float sum = 0.0f;
     for (uint warp = first; warp <= last; ++warp) sum += sums[16u * (warp + item) + i % 16u];
-    store_product(results, segment.role, row, sum, before, largest);
+    store_product(results, segment.role, row, sum, largest);
   }
 }
 

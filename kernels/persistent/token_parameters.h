@@ -68,5 +68,5 @@ struct TokenParameters {
   uint vector_bytes;  // of thread-group memory for a stage's vector
   uint value_slices;  // of the hidden units, in stage E
   uint has_head;      // 0: leaves the state only
-  uint traced;        // 1: the first block notes when each stage ended
+  uint traced;        // 1: the first block notes when it begins each stage
 };

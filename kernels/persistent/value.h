@@ -44,11 +44,17 @@ static inline Eight sum_run(device const uchar* matrix, uint first, uint active,
 }
 
 template <typename Format>
-static inline Eight sum_slice(device const uchar* matrix, device const float* hidden, uint begin,
-                              uint end, uint warp, uint lane, uint channel) {
+static inline Eight sum_slice(device const uchar* matrix, device const float* hidden, uint round,
+                              uint begin, uint end, uint warp, uint lane, uint channel) {
   Eight total = eight(float4(0.0f), float4(0.0f));
   for (uint first = begin + 32u * warp; first < end; first += 32u * GANDER_TOKEN_WARPS) {
-    const float h = first + lane < end ? hidden[first + lane] : 0.0f;
+    uint word = 0u;
+    bool waits = false;
+    do {
+      if (first + lane < end) word = load_now((device const uint*)hidden + first + lane);
+      waits = first + lane < end && other_round(word, round) != 0u;
+    } while (try_again(waits));
+    const float h = value_of(word);
     const uint mask = uint(simd_vote::vote_t(simd_ballot(h != 0.0f)));
     for (uint run = 0u; run < 32u; run += uint(Format::kScaleUnits)) {
       const uint active = mask & (0xffffffffu >> (32u - uint(Format::kScaleUnits)) << run);
@@ -60,46 +66,38 @@ static inline Eight sum_slice(device const uchar* matrix, device const float* hi
 }
 
 static inline Eight sum_slice(uint type, device const uchar* matrix, device const float* hidden,
-                              uint begin, uint end, uint warp, uint lane, uint channel) {
+                              uint round, uint begin, uint end, uint warp, uint lane,
+                              uint channel) {
   if (has_type(GANDER_F32) && type == GANDER_F32) {
-    return sum_slice<UnitsF32>(matrix, hidden, begin, end, warp, lane, channel);
+    return sum_slice<UnitsF32>(matrix, hidden, round, begin, end, warp, lane, channel);
   }
   if (has_type(GANDER_F16) && type == GANDER_F16) {
-    return sum_slice<UnitsF16>(matrix, hidden, begin, end, warp, lane, channel);
+    return sum_slice<UnitsF16>(matrix, hidden, round, begin, end, warp, lane, channel);
   }
   if (has_type(GANDER_BF16) && type == GANDER_BF16) {
-    return sum_slice<UnitsBF16>(matrix, hidden, begin, end, warp, lane, channel);
+    return sum_slice<UnitsBF16>(matrix, hidden, round, begin, end, warp, lane, channel);
   }
   if (has_type(GANDER_Q8_0) && type == GANDER_Q8_0) {
-    return sum_slice<UnitsQ8_0>(matrix, hidden, begin, end, warp, lane, channel);
+    return sum_slice<UnitsQ8_0>(matrix, hidden, round, begin, end, warp, lane, channel);
   }
   if (has_type(GANDER_Q4_0) && type == GANDER_Q4_0) {
-    return sum_slice<UnitsQ4_0>(matrix, hidden, begin, end, warp, lane, channel);
+    return sum_slice<UnitsQ4_0>(matrix, hidden, round, begin, end, warp, lane, channel);
   }
   if (has_type(GANDER_Q4_K) && type == GANDER_Q4_K) {
-    return sum_slice<UnitsQ4_K>(matrix, hidden, begin, end, warp, lane, channel);
+    return sum_slice<UnitsQ4_K>(matrix, hidden, round, begin, end, warp, lane, channel);
   }
   if (has_type(GANDER_Q5_K) && type == GANDER_Q5_K) {
-    return sum_slice<UnitsQ5_K>(matrix, hidden, begin, end, warp, lane, channel);
+    return sum_slice<UnitsQ5_K>(matrix, hidden, round, begin, end, warp, lane, channel);
   }
   if (has_type(GANDER_Q6_K) && type == GANDER_Q6_K) {
-    return sum_slice<UnitsQ6_K>(matrix, hidden, begin, end, warp, lane, channel);
+    return sum_slice<UnitsQ6_K>(matrix, hidden, round, begin, end, warp, lane, channel);
   }
   return eight(float4(0.0f), float4(0.0f));
 }
 
-// Adds a sum to x, whichever block comes first: as an integer. What an integer cannot hold leaves
-// NaN in x itself.
-static inline void add_to_x(Results results, uint channel, float sum) {
-  if (abs(sum) < 16777216.0f) {
-    add_in_any_order(results.added + channel, long(rint(sum / kAddedUnit)));
-  } else {
-    results.x[channel] = as_type<float>(0x7fc00000u);
-  }
-}
-
 static inline void run_value(Results results, device const uchar* value, uint type, uint block,
-                             uint slices, threadgroup uchar* memory, uint warp, uint lane) {
+                             uint slices, device const uint* entered, uint blocks, uint stage,
+                             threadgroup uchar* memory, uint warp, uint lane) {
   const uint tiles = kWidth / GANDER_VALUE_TILE;
   const uint tile = block % tiles;
   const uint slice = block / tiles;
@@ -107,16 +105,17 @@ static inline void run_value(Results results, device const uchar* value, uint ty
   const uint units = round_up((kFfnWidth + slices - 1u) / slices, 32u);
   const uint begin = min(slice * units, kFfnWidth);
   const uint end = min(begin + units, kFfnWidth);
-  const Eight sums = sum_slice(type, value, results.hidden, begin, end, warp, lane,
+  const Eight sums = sum_slice(type, value, results.hidden, results.round, begin, end, warp, lane,
                                GANDER_VALUE_TILE * tile + 8u * lane);
   threadgroup float* partials = (threadgroup float*)memory;
   threadgroup float4* own = (threadgroup float4*)(partials + GANDER_VALUE_TILE * warp) + 2u * lane;
   own[0] = sums.low;
   own[1] = sums.high;
+  wait_for_readers(entered, blocks, 32u * warp + lane, stage);
   threadgroup_barrier(mem_flags::mem_threadgroup);
   const uint channel = 32u * warp + lane;
   if (channel >= GANDER_VALUE_TILE) return;
   float sum = 0.0f;
   for (uint i = 0u; i < GANDER_TOKEN_WARPS; ++i) sum += partials[GANDER_VALUE_TILE * i + channel];
-  add_to_x(results, GANDER_VALUE_TILE * tile + channel, sum);
+  add_to_x(results.residual, GANDER_VALUE_TILE * tile + channel, sum);
 }

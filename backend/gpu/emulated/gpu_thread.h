@@ -50,8 +50,9 @@ extern constinit thread_local Running running;
 void wait_for_lanes(Site site, bool orders_memory);
 /// Returns when all threads of the group wait here.
 void wait_for_group(Site site, bool orders_memory);
-/// Returns when all threads of all groups wait here; of a resident launch only.
-void wait_for_grid(Site site);
+/// Lets the other groups of a resident launch go on, before the thread looks again for what it
+/// waits for. All lanes of a SIMD group call it.
+void wait_for_others(Site site);
 /// A fence of device memory: tells the thread sanitizer; the emulation runs in order anyway.
 void fence_device();
 /// Memory for a `threadgroup` variable, the same for all threads of the group. `key` names the

@@ -26,7 +26,7 @@ std::unordered_map<std::string_view, Kernel>& library() {
   return kernels;
 }
 
-enum class State : std::uint8_t { Runs, WaitsForLanes, WaitsForGroup, WaitsForGrid, Done };
+enum class State : std::uint8_t { Runs, WaitsForLanes, WaitsForGroup, WaitsForOthers, Done };
 
 [[noreturn]] void run_threads_of_machine();
 
@@ -37,6 +37,7 @@ struct GpuThread {
   std::uint32_t index;
   State state = State::Done;
   Site site;
+  Site asked;  ///< where it last waited for other groups, and nowhere else since
 };
 
 /// One thread group at a time, on fibers that are kept from group to group. Groups that wait for
@@ -47,8 +48,13 @@ class Machine {
   void set(const Launch& launch);
   /// Makes group `at` of the dispatch the one that runs.
   void begin_group(std::uint32_t at);
-  /// Runs the group until all its threads have left, or wait for other groups. True then.
+  /// Runs the group until its threads have left, or cannot go on without other groups. True then.
   bool run_group();
+  /// Whether a thread did anything since the last call but ask again for what had not come.
+  bool has_gone_on() { return std::exchange(has_gone_on_, false); }
+  /// A thread that waits for other groups.
+  const GpuThread* waiting() const;
+  std::string describe(const GpuThread& thread) const;
   /// The dispatch is over.
   void end();
   /// The dispatch ends here: its threads are left where they are for good.
@@ -66,7 +72,6 @@ class Machine {
   void go_on(GpuThread* next);
   std::uint32_t lane_at(std::uint32_t turn) const { return simd_at_ * kLanes + lanes_[turn]; }
   [[noreturn]] void stop(const char* what, const GpuThread& one, const GpuThread& other);
-  std::string describe(const GpuThread& thread) const;
 
   Fiber caller_;
   std::vector<std::unique_ptr<GpuThread>> threads_;
@@ -79,7 +84,8 @@ class Machine {
   std::uint32_t lane_turn_ = 0;       // and which of its lanes
   std::uint32_t lanes_[kLanes] = {};  // their order
   Running begun_;                     // what its threads see
-  bool waits_for_grid_ = false;
+  bool waits_for_others_ = false;
+  bool has_gone_on_ = false;
   std::string error_;
 };
 
@@ -106,6 +112,13 @@ void Machine::wait(State state, Site site, bool orders_memory) {
   GpuThread& self = *threads_[running.thread];
   self.state = state;
   self.site = site;
+  if (state == State::WaitsForOthers) {
+    has_gone_on_ |= !(self.asked == site);
+    self.asked = site;
+  } else if (state != State::WaitsForLanes) {
+    has_gone_on_ = true;
+    self.asked = {};
+  }
   // Barriers order threads; the caller comes after all that a dispatch did.
   const void* token = state == State::WaitsForGroup ? scope().group_token()
                                                     : scope().simd_token(self.index / kLanes);
@@ -168,26 +181,34 @@ bool Machine::lanes_have_met() {
   return true;
 }
 
-// All threads wait for the group or are done. True when they met at a barrier, and may go on.
+// All threads wait for the group or for others, or are done. True when they met at a barrier, and
+// may go on.
 bool Machine::group_has_met() {
-  GpuThread* waiting = nullptr;
+  waits_for_others_ = waiting() != nullptr;
+  if (waits_for_others_) return false;
+  GpuThread* first = nullptr;
   GpuThread* done = nullptr;
   for (std::uint32_t i = 0; i < count_; ++i) {
     GpuThread& thread = *threads_[i];
     if (thread.state == State::Done) {
       done = &thread;
-    } else if (waiting == nullptr) {
-      waiting = &thread;
-    } else if (thread.state != waiting->state || !(thread.site == waiting->site)) {
-      stop("threads wait at different barriers", *waiting, thread);
+    } else if (first == nullptr) {
+      first = &thread;
+    } else if (!(thread.site == first->site)) {
+      stop("threads wait at different barriers", *first, thread);
     }
   }
-  if (waiting == nullptr) return false;
-  if (done != nullptr) stop("threads wait at a barrier that others never reach", *waiting, *done);
-  waits_for_grid_ = waiting->state == State::WaitsForGrid;
-  if (waits_for_grid_) return false;
+  if (first == nullptr) return false;
+  if (done != nullptr) stop("threads wait at a barrier that others never reach", *first, *done);
   for (std::uint32_t i = 0; i < count_; ++i) threads_[i]->state = State::Runs;
   return true;
+}
+
+const GpuThread* Machine::waiting() const {
+  for (std::uint32_t i = 0; i < count_; ++i) {
+    if (threads_[i]->state == State::WaitsForOthers) return threads_[i].get();
+  }
+  return nullptr;
 }
 
 std::string Machine::describe(const GpuThread& thread) const {
@@ -241,13 +262,17 @@ void Machine::begin_group(std::uint32_t at) {
   begun_.group[1] = at / groups[0] % groups[1];
   begun_.group[2] = at / groups[0] / groups[1];
   hire();
+  for (std::uint32_t i = 0; i < count_; ++i) threads_[i]->state = State::Runs;
 }
 
+// Threads that wait for the group go on waiting for those that wait for other groups.
 bool Machine::run_group() {
   machine = this;
   running = begun_;
-  waits_for_grid_ = false;
-  for (std::uint32_t i = 0; i < count_; ++i) threads_[i]->state = State::Runs;
+  waits_for_others_ = false;
+  for (std::uint32_t i = 0; i < count_; ++i) {
+    if (threads_[i]->state == State::WaitsForOthers) threads_[i]->state = State::Runs;
+  }
   simd_turn_ = 0;
   simd_at_ = place_in_order(launch_->order, 0, count_ / kLanes, running.group[0]);
   lane_turn_ = ~0U;
@@ -258,7 +283,7 @@ bool Machine::run_group() {
     abandon();
     throw Error(std::exchange(error_, {}));
   }
-  return waits_for_grid_;
+  return waits_for_others_;
 }
 
 void Machine::end() {
@@ -272,8 +297,7 @@ void Machine::abandon() {
   scopes_.clear();
 }
 
-// Groups take turns from one meeting to the next. Some that meet while others have left would wait
-// for ever.
+// Groups take turns whenever one can only wait for others. When all can, none ever goes on.
 void run_resident(const Launch& launch) {
   const std::uint32_t groups = volume(launch.groups);
   std::vector<Machine> machines(groups);
@@ -281,15 +305,24 @@ void run_resident(const Launch& launch) {
     machines[i].set(launch);
     machines[i].begin_group(i);
   }
-  for (std::uint32_t waiting = groups; waiting > 0;) {
-    waiting = 0;
+  std::vector<bool> waits(groups, true);
+  for (bool all_done = false; !all_done;) {
+    all_done = true;
+    bool goes_on = false;
     for (std::uint32_t i = 0; i < groups; ++i) {
-      waiting += machines[place_in_order(launch.order, i, groups, 0)].run_group() ? 1 : 0;
+      const std::uint32_t at = place_in_order(launch.order, i, groups, 0);
+      if (!waits[at]) continue;
+      waits[at] = machines[at].run_group();
+      all_done = all_done && !waits[at];
+      goes_on = machines[at].has_gone_on() || goes_on;
     }
-    if (waiting != 0 && waiting != groups) {
-      fail("kernel {}: {} groups wait for {} others that have left", launch.kernel->name, waiting,
-           groups - waiting);
-    }
+    if (all_done || goes_on) continue;
+    const auto stuck = std::ranges::find(waits, true) - waits.begin();
+    const Machine& one = machines[static_cast<std::size_t>(stuck)];
+    const std::string where = one.describe(*one.waiting());
+    for (Machine& each : machines) each.abandon();
+    fail("kernel {}, group {}: {} for what no other group brings", launch.kernel->name, stuck,
+         where);
   }
   for (Machine& each : machines) each.end();
 }
@@ -304,12 +337,8 @@ void wait_for_group(Site site, bool orders_memory) {
   machine->wait(State::WaitsForGroup, site, orders_memory);
 }
 
-void wait_for_grid(Site site) {
-  // All that any group did before comes before all that any does after.
-  static const char token = 0;
-  Fiber::release(&token);
-  machine->wait(State::WaitsForGrid, site, true);
-  Fiber::acquire(&token);
+void wait_for_others(Site site) {
+  machine->wait(State::WaitsForOthers, site, false);
 }
 
 void fence_device() {

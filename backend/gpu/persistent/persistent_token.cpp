@@ -41,7 +41,10 @@ std::uint64_t bytes_once(const TokenWeights& placed, bool logits) {
 
 bool PersistentToken::supports(const Weights& weights, const DeviceInfo& info) {
   const Config& config = weights.config;
-  if (info.resident_groups == 0 || config.head_size != 64 || config.width % 256 != 0 ||
+  const std::uint64_t ranks =
+      std::uint64_t{config.rank_w} + config.rank_a + config.rank_v + config.rank_g;
+  if (info.resident_groups == 0 || info.resident_groups > GANDER_TOKEN_THREADS ||
+      ranks > 2 * GANDER_TOKEN_THREADS || config.head_size != 64 || config.width % 256 != 0 ||
       config.width > GANDER_TOKEN_MAX_WIDTH || config.ffn_width % 256 != 0 ||
       config.width / GANDER_VALUE_TILE > info.resident_groups) {
     return false;
@@ -69,8 +72,16 @@ PersistentToken::PersistentToken(const Weights& weights, Device& device)
   tables_.add(blocks_, bytes_of(plan_.blocks));
   tables_.add(pieces_, bytes_of(plan_.pieces));
   tables_.add(segments_, bytes_of(plan_.segments));
-  tables_.add(added_, config.width * sizeof(std::int64_t));
-  tables_.add(barrier_, 2 * sizeof(std::uint32_t));
+  const std::uint64_t width = config.width;
+  const std::uint64_t ranks =
+      std::uint64_t{config.rank_w} + config.rank_a + config.rank_v + config.rank_g;
+  tables_.add(sums_, 2 * width * sizeof(std::int64_t));
+  tables_.add(kept_, 2 * width * sizeof(float));
+  tables_.add(projected_, 3 * width * sizeof(float));
+  tables_.add(low_rank_, ranks * sizeof(float));
+  tables_.add(gated_, width * sizeof(float));
+  tables_.add(hidden_, config.ffn_width * sizeof(float));
+  tables_.add(counters_, (2 + device.info().resident_groups) * sizeof(std::uint32_t));
   tables_.add(trace_, (std::uint64_t{5} * config.layers + 2) * sizeof(std::uint64_t));
 }
 
@@ -118,15 +129,15 @@ Program PersistentToken::record(const View& token, bool logits, bool traced) con
                        in(segments_),
                        in(pieces_),
                        in_out(memory_.state.all),
-                       in_out(memory_.buffers.x),
-                       in_out(added_),
-                       in_out(memory_.buffers.normalized),
-                       in_out(memory_.buffers.projected),
-                       in_out(memory_.buffers.low_rank),
+                       in(memory_.buffers.x),
+                       in_out(sums_),
+                       in_out(kept_),
+                       in_out(projected_),
+                       in_out(low_rank_),
                        in_out(memory_.buffers.v_first),
-                       in_out(memory_.buffers.gated),
-                       in_out(memory_.buffers.hidden),
-                       in_out(barrier_),
+                       in_out(gated_),
+                       in_out(hidden_),
+                       in_out(counters_),
                        logits ? out(memory_.buffers.logits) : Binding{memory_.buffers.logits},
                        logits ? out(memory_.buffers.maxima) : Binding{memory_.buffers.maxima},
                        traced ? out(trace_) : Binding{trace_}};

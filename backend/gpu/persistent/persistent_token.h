@@ -52,8 +52,10 @@ class PersistentToken {
   ModelMemory memory_;
   View buffer_;  // of all weights
   BufferPool tables_;
-  // In it: the plan's tables, sums for x, the blocks' counters, times.
-  View layers_, blocks_, segments_, pieces_, added_, barrier_, trace_;
+  // In it: the plan's tables; what blocks hand each other, which no other kernel may write to; what
+  // the last one keeps for the state; counters; times.
+  View layers_, blocks_, segments_, pieces_;
+  View sums_, projected_, low_rank_, gated_, hidden_, kept_, counters_, trace_;
 };
 
 }  // namespace gander::gpu

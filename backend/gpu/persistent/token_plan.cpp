@@ -304,8 +304,10 @@ TokenPlan plan_token(const Config& config, const TokenWeights& weights, const De
   LayerPlan head = {};
   head.ln1 = offset_of(weights.ln_out);
   plan.layers.push_back(head);
+  // Addends of a channel are counted in 12 bits.
+  const std::uint32_t most_slices = std::min(config.ffn_width / 32, 4095 / config.layers - 1);
   plan.parameters.value_slices =
-      std::clamp(blocks / (config.width / GANDER_VALUE_TILE), 1U, config.ffn_width / 32);
+      std::clamp(blocks / (config.width / GANDER_VALUE_TILE), 1U, most_slices);
   return plan;
 }
 

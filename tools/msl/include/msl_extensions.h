@@ -9,12 +9,29 @@ namespace metal {
 
 #if MSL_CPU
 
-// Returns when all threads of all blocks wait here. Needs a launch whose blocks all run at once.
-inline void meet_blocks(uint*, uint, MSL_SITE_) {
-  msl::wait_for_grid(site_);
+// Memory that other blocks read and write at the same time. Nothing is said about the order in
+// which they see different words. A vector's words may be of different times.
+inline uint load_now(const uint* from) {
+  return __atomic_load_n(from, __ATOMIC_ACQUIRE);
 }
-// The block comes to no more meetings of this launch.
-inline void leave_blocks(uint*, uint) {}
+inline uint4 load_now(const uint4* from) {
+  const uint* words = (const uint*)from;
+  return uint4(load_now(words), load_now(words + 1), load_now(words + 2), load_now(words + 3));
+}
+inline void store_now(uint* to, uint value) {
+  __atomic_store_n(to, value, __ATOMIC_RELEASE);
+}
+inline uint add_now(uint* to, uint value) {
+  return __atomic_fetch_add(to, value, __ATOMIC_ACQ_REL);
+}
+
+// Ends a loop that waits for other blocks: whether any lane of the SIMD group still `waits`. Needs
+// a launch whose blocks all run at once.
+inline bool try_again(bool waits, MSL_SITE_) {
+  if (!simd_any(waits, site_)) return false;
+  msl::wait_for_others(site_);
+  return true;
+}
 
 // Copies of pieces of memory to thread-group memory, which run on while the SIMD group that began
 // them does other things. A piece has a place, and a `done` word in thread-group memory for it that
@@ -70,7 +87,7 @@ inline int4 multiply_unsigned_bytes(uint4 a, uint2 b, int4 sums, MSL_SITE_) {
 
 // Adds to memory that other blocks add to at the same time.
 inline void add_in_any_order(long* to, long value) {
-  *to += value;
+  __atomic_fetch_add(to, value, __ATOMIC_ACQ_REL);
 }
 
 // The same number, of which a compiler knows nothing: what is computed from it is computed here
@@ -93,33 +110,36 @@ inline ulong nanoseconds() {
 
 #else
 
-MSL_FUNCTION void meet_blocks(uint* arrived, uint expected) {
-  __syncthreads();
-  if (__nvvm_read_ptx_sreg_tid_x() == 0) {
-    asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"((MSL_GLOBAL uint*)arrived)
-                 : "memory");
-    uint seen;
-    do {
-      asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
-                   : "=r"(seen)
-                   : "l"((MSL_GLOBAL uint*)arrived)
-                   : "memory");
-    } while (seen < expected);
-  }
-  __syncthreads();
-}
-// The last block to leave makes the counters ready for the next launch.
-MSL_FUNCTION void leave_blocks(uint* arrived, uint blocks) {
-  if (__nvvm_read_ptx_sreg_tid_x() != 0) return;
-  uint left;
-  asm volatile("atom.relaxed.gpu.global.add.u32 %0, [%1], 1;"
-               : "=r"(left)
-               : "l"((MSL_GLOBAL uint*)arrived + 1)
+MSL_FUNCTION uint load_now(const uint* from) {
+  uint value;
+  asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];"
+               : "=r"(value)
+               : "l"((const MSL_GLOBAL uint*)from)
                : "memory");
-  if (left + 1 == blocks) {
-    arrived[0] = 0;
-    arrived[1] = 0;
-  }
+  return value;
+}
+MSL_FUNCTION uint4 load_now(const uint4* from) {
+  uint x, y, z, w;
+  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(x), "=r"(y), "=r"(z), "=r"(w)
+               : "l"((const MSL_GLOBAL uint4*)from)
+               : "memory");
+  return uint4(x, y, z, w);
+}
+MSL_FUNCTION void store_now(uint* to, uint value) {
+  asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"((MSL_GLOBAL uint*)to), "r"(value)
+               : "memory");
+}
+MSL_FUNCTION uint add_now(uint* to, uint value) {
+  uint before;
+  asm volatile("atom.relaxed.gpu.global.add.u32 %0, [%1], %2;"
+               : "=r"(before)
+               : "l"((MSL_GLOBAL uint*)to), "r"(value)
+               : "memory");
+  return before;
+}
+MSL_FUNCTION bool try_again(bool waits) {
+  return __nvvm_vote_any_sync(~0u, waits);
 }
 
 MSL_FUNCTION uint shared_address(const void* pointer) {
