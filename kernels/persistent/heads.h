@@ -32,40 +32,53 @@ static inline HeadMemory head_memory(threadgroup uchar* memory) {
   return head;
 }
 
-// A row of a low-rank matrix, eight columns at a time. `Count` of the lane's groups of eight are
-// loaded before it is known what they are multiplied with.
-template <uint Count>
-struct RankRow {
-  uint4 words[Count];
-  device const uchar* row;
-  uint type, groups;
+// A low-rank matrix, of which a thread has a part of a row: every eighth group of eight columns.
+struct RankMatrix {
+  device const uchar* rows;
+  uint type, rank;
 };
 
-static inline bool is_wide(uint type) {
-  return type == GANDER_F32;
+static inline RankMatrix rank_matrix(device const uchar* weights, uint offset, uint type,
+                                     uint rank) {
+  RankMatrix matrix;
+  matrix.rows = weights + 16ul * offset;
+  matrix.type = type;
+  matrix.rank = rank;
+  return matrix;
 }
 
+static inline bool is_wide(uint type) {
+  return has_type(GANDER_F32) && type == GANDER_F32;
+}
+
+static inline device const uint4* rank_row(RankMatrix matrix, uint row) {
+  return (device const uint4*)(matrix.rows +
+                               ulong(row) * matrix.rank * (is_wide(matrix.type) ? 4u : 2u));
+}
+
+// `Count` of the thread's groups, from group `first` on, loaded before it is known what they are
+// multiplied with. Floats of 32 bits are not.
 template <uint Count>
-static inline RankRow<Count> load_rank_row(device const uchar* matrix, uint type, uint row,
-                                           uint rank, uint part) {
-  RankRow<Count> loaded;
-  loaded.type = type;
-  loaded.groups = rank / 8u;
-  loaded.row = matrix + ulong(row) * rank * (is_wide(type) ? 4u : 2u);
+struct RankGroups {
+  uint4 words[Count];
+};
+
+template <uint Count>
+static inline RankGroups<Count> load_groups(RankMatrix matrix, uint row, uint first) {
+  RankGroups<Count> groups;
+  device const uint4* words = rank_row(matrix, row);
 #pragma unroll
   for (uint i = 0u; i < Count; ++i) {
-    const uint group = part + 8u * i;
-    loaded.words[i] = !is_wide(type) && group < loaded.groups
-                          ? ((device const uint4*)loaded.row)[group]
-                          : uint4(0u);
+    const uint group = first + 8u * i;
+    groups.words[i] = !is_wide(matrix.type) && 8u * group < matrix.rank ? words[group] : uint4(0u);
   }
-  return loaded;
+  return groups;
 }
 
 static inline float multiply_group(uint4 words, uint type, threadgroup const float4* x) {
   float4 first;
   float4 second;
-  if (type == GANDER_BF16) {
+  if (has_type(GANDER_BF16) && type == GANDER_BF16) {
     first = float4(bfloats_of(words.x), bfloats_of(words.y));
     second = float4(bfloats_of(words.z), bfloats_of(words.w));
   } else {
@@ -82,32 +95,45 @@ static inline float sum_of_row(float sum) {
   return sum + simd_shuffle_xor(sum, 4);
 }
 
-// The row times x, in all of the row's lanes.
+// What loaded groups add to the row's product with x.
 template <uint Count>
-static inline float multiply_rank_row(RankRow<Count> loaded, threadgroup const float* x,
-                                      uint part) {
-  threadgroup const float4* quads = (threadgroup const float4*)x;
+static inline float multiply_groups(RankGroups<Count> groups, RankMatrix matrix, uint first,
+                                    threadgroup const float* x) {
   float sum = 0.0f;
-  if (is_wide(loaded.type)) {
-    device const float4* row = (device const float4*)loaded.row;
-    for (uint group = part; group < loaded.groups; group += 8u) {
-      sum += sum_of_quad(row[2u * group] * quads[2u * group] +
-                         row[2u * group + 1u] * quads[2u * group + 1u]);
-    }
-  } else {
 #pragma unroll
-    for (uint i = 0u; i < Count; ++i) {
-      const uint group = part + 8u * i;
-      if (group < loaded.groups) {
-        sum += multiply_group(loaded.words[i], loaded.type, quads + 2u * group);
-      }
-    }
-    for (uint group = part + 8u * Count; group < loaded.groups; group += 8u) {
+  for (uint i = 0u; i < Count; ++i) {
+    const uint group = first + 8u * i;
+    if (8u * group < matrix.rank) {
       sum +=
-          multiply_group(((device const uint4*)loaded.row)[group], loaded.type, quads + 2u * group);
+          multiply_group(groups.words[i], matrix.type, (threadgroup const float4*)x + 2u * group);
     }
   }
-  return sum_of_row(sum);
+  return sum;
+}
+
+// What the groups add that were not loaded before, from group `first` on.
+static inline float multiply_rest(RankMatrix matrix, uint row, uint first,
+                                  threadgroup const float* x) {
+  threadgroup const float4* quads = (threadgroup const float4*)x;
+  device const uint4* words = rank_row(matrix, row);
+  float sum = 0.0f;
+  for (uint group = first; 8u * group < matrix.rank; group += 8u) {
+    if (is_wide(matrix.type)) {
+      device const float4* floats = (device const float4*)words + 2u * group;
+      sum += sum_of_quad(floats[0] * quads[2u * group] + floats[1] * quads[2u * group + 1u]);
+    } else {
+      sum += multiply_group(words[group], matrix.type, quads + 2u * group);
+    }
+  }
+  return sum;
+}
+
+// The row times x, in all of the row's lanes.
+template <uint Count>
+static inline float multiply_row(RankGroups<Count> groups, RankMatrix matrix, uint row, uint part,
+                                 threadgroup const float* x) {
+  const uint rest = is_wide(matrix.type) ? part : part + 8u * Count;
+  return sum_of_row(multiply_groups(groups, matrix, part, x) + multiply_rest(matrix, row, rest, x));
 }
 
 static inline float sum_of_channels(threadgroup const float* values, uint lane) {
@@ -128,28 +154,38 @@ struct HeadBuffers {
 // What a thread reads of a head that stage A does not write. Its memory was asked for earlier
 // (expect_layer), so this is on its way together with what stage A wrote.
 struct HeadInputs {
-  RankRow<2u> w2, a2;
-  RankRow<1u> v2;
-  RankRow<2u> g2;
+  RankGroups<2u> w2, a2, v2, g2;
   float4 s0, s1;  // of S
   float w0, a0, v0, k_k, k_a, r_k, ln_x_weight, ln_x_bias;
 };
+
+struct HeadMatrices {
+  RankMatrix w2, a2, v2, g2;
+};
+
+static inline HeadMatrices head_matrices(device const uchar* weights,
+                                         threadgroup const LayerPlan* plan, bool has_value_mix) {
+  HeadMatrices matrices;
+  matrices.w2 = rank_matrix(weights, plan->w2, plan->type_w2, kRankW);
+  matrices.a2 = rank_matrix(weights, plan->a2, plan->type_a2, kRankA);
+  matrices.v2 = rank_matrix(weights, plan->v2, plan->type_v2, has_value_mix ? kRankV : 0u);
+  matrices.g2 = rank_matrix(weights, plan->g2, plan->type_g2, kRankG);
+  return matrices;
+}
 
 static inline device float4* state_of(HeadBuffers buffers, uint channel, uint part) {
   return (device float4*)(buffers.state + ulong(channel) * GANDER_HEAD + 8u * part);
 }
 
-static inline HeadInputs load_head(HeadBuffers buffers, device const uchar* weights,
-                                   threadgroup const LayerPlan* plan, bool has_value_mix, uint head,
+static inline HeadInputs load_head(HeadBuffers buffers, HeadMatrices matrices, uint head,
                                    uint index) {
   const uint part = index % 8u;
   const uint channel = GANDER_HEAD * head + index / 8u;
   HeadInputs inputs;
-  inputs.w2 = load_rank_row<2u>(weights + 16ul * plan->w2, plan->type_w2, channel, kRankW, part);
-  inputs.a2 = load_rank_row<2u>(weights + 16ul * plan->a2, plan->type_a2, channel, kRankA, part);
-  inputs.v2 = load_rank_row<1u>(weights + 16ul * plan->v2, plan->type_v2, channel,
-                                has_value_mix ? kRankV : 0u, part);
-  inputs.g2 = load_rank_row<2u>(weights + 16ul * plan->g2, plan->type_g2, channel, kRankG, part);
+  inputs.w2 = load_groups<2u>(matrices.w2, channel, part);
+  inputs.a2 = load_groups<2u>(matrices.a2, channel, part);
+  inputs.v2 = load_groups<2u>(matrices.v2, channel, part);
+  inputs.g2 = load_groups<2u>(matrices.g2, channel, part);
   device const float4* state = state_of(buffers, channel, part);
   inputs.s0 = state[0];
   inputs.s1 = state[1];
@@ -194,9 +230,9 @@ static inline HeadValues receive_head(HeadBuffers buffers, uint channel, uint in
   return values;
 }
 
-static inline void run_head(HeadBuffers buffers, HeadInputs inputs, HeadValues values,
-                            bool has_value_mix, uint head, threadgroup uchar* memory, uint warp,
-                            uint lane) {
+static inline void run_head(HeadBuffers buffers, HeadMatrices matrices, HeadInputs inputs,
+                            HeadValues values, bool has_value_mix, uint head,
+                            threadgroup uchar* memory, uint warp, uint lane) {
   const HeadMemory shared = head_memory(memory);
   const uint index = 32u * warp + lane;
   const uint row = index / 8u;  // of the head
@@ -217,11 +253,14 @@ static inline void run_head(HeadBuffers buffers, HeadInputs inputs, HeadValues v
   threadgroup const float* x_a = shared.low_rank + kRankW;
   threadgroup const float* x_v = x_a + kRankA;
   threadgroup const float* x_g = x_v + kRankV;
-  const float w = decay(inputs.w0 + multiply_rank_row(inputs.w2, shared.low_rank, part));
-  const float a = sigmoid(inputs.a0 + multiply_rank_row(inputs.a2, x_a, part));
-  const float value_mix = multiply_rank_row(inputs.v2, x_v, part);
+  const float w =
+      decay(inputs.w0 + multiply_row(inputs.w2, matrices.w2, channel, part, shared.low_rank));
+  const float a = sigmoid(inputs.a0 + multiply_row(inputs.a2, matrices.a2, channel, part, x_a));
+  const float value_mix = multiply_row(inputs.v2, matrices.v2, channel, part, x_v);
   if (has_value_mix) v += (first_v - v) * sigmoid(inputs.v0 + value_mix);
-  const float gate = multiply_rank_row(inputs.g2, x_g, part);
+  // The gate is needed last: the rest of its row is on its way until then.
+  float gate = multiply_groups(inputs.g2, matrices.g2, part, x_g);
+  const RankGroups<6u> rest_of_g2 = load_groups<6u>(matrices.g2, channel, part + 16u);
   const float raw_kk = raw_k * inputs.k_k;
   const float k = raw_k * (1.0f + (a - 1.0f) * inputs.k_a);
   if (part == 0u) {
@@ -255,6 +294,9 @@ static inline void run_head(HeadBuffers buffers, HeadInputs inputs, HeadValues v
   to[0] = inputs.s0 * w_quads[0] - b_scale * b_quads[0] + v * k_quads[0];
   to[1] = inputs.s1 * w_quads[1] - b_scale * b_quads[1] + v * k_quads[1];
   const float y = kept - removed * b_r + v * k_r;
+  gate += multiply_groups(rest_of_g2, matrices.g2, part + 16u, x_g);
+  gate += multiply_rest(matrices.g2, channel, is_wide(matrices.g2.type) ? part : part + 64u, x_g);
+  gate = sum_of_row(gate);
   if (part == 0u) shared.y[row] = y;
   threadgroup_barrier(mem_flags::mem_threadgroup);
 

@@ -92,25 +92,18 @@ static inline Quads normalize(Quads x, Quads weight, Quads bias, threadgroup flo
   if (lane == 0u) partials[warp] = float2(sum, squares);
   threadgroup_barrier(mem_flags::mem_threadgroup);
 
-  float total = 0.0f;
-  float2 all[GANDER_TOKEN_WARPS];
-#pragma unroll
-  for (uint i = 0u; i < GANDER_TOKEN_WARPS; ++i) {
-    all[i] = partials[i];
-    total += all[i].x;
+  // A lane for each warp's.
+  const float2 part = lane < GANDER_TOKEN_WARPS ? partials[lane] : float2(0.0f);
+  float channels = 0.0f;
+  for (uint i = 0u; i < GANDER_QUADS; ++i) {
+    const bool has =
+        lane < GANDER_TOKEN_WARPS && 32u * lane + i * GANDER_TOKEN_THREADS < quad_count();
+    channels += has ? 128.0f : 0.0f;
   }
-  const float mean = total / float(kWidth);
-  float deviations = 0.0f;
-#pragma unroll
-  for (uint i = 0u; i < GANDER_TOKEN_WARPS; ++i) {
-    float n = 0.0f;
-    for (uint k = 0u; k < GANDER_QUADS; ++k) {
-      n += 32u * i + k * GANDER_TOKEN_THREADS < quad_count() ? 128.0f : 0.0f;
-    }
-    const float apart = n > 0.0f ? all[i].x * reciprocal(n) - mean : 0.0f;
-    deviations += all[i].y + n * apart * apart;
-  }
-  const float scale = precise::rsqrt(deviations / float(kWidth) + kNormEpsilon);
+  const float mean = simd_sum(part.x) * (1.0f / float(kWidth));
+  const float apart = channels > 0.0f ? part.x * reciprocal(channels) - mean : 0.0f;
+  const float deviations = simd_sum(part.y + channels * apart * apart);
+  const float scale = precise::rsqrt(deviations * (1.0f / float(kWidth)) + kNormEpsilon);
 #pragma unroll
   for (uint i = 0u; i < GANDER_QUADS; ++i) {
     x.at[i] = (x.at[i] - mean) * scale * weight.at[i] + bias.at[i];

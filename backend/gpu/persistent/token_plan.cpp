@@ -242,7 +242,7 @@ TokenPlan plan_token(const Config& config, const TokenWeights& weights, const De
   const std::uint32_t fixed = plan.parameters.vector_bytes + 8 * GANDER_TOKEN_WARPS +
                               64 * (GANDER_TOKEN_WARPS + GANDER_TOKEN_MAX_ITEMS) +
                               8 * GANDER_TOKEN_WARPS * GANDER_TOKEN_MAX_SLOTS +
-                              2 * static_cast<std::uint32_t>(sizeof(LayerPlan));
+                              2 * static_cast<std::uint32_t>(sizeof(LayerPlan)) + 16;
   const std::uint32_t guess =
       fixed + 6 * config.layers * static_cast<std::uint32_t>(sizeof(Segment));
   const std::uint32_t per_warp =
@@ -298,7 +298,11 @@ TokenPlan plan_token(const Config& config, const TokenWeights& weights, const De
   plan.group_memory = other + slots * slot;
   for (const PlacedLayer& layer : weights.layers) {
     plan.layers.push_back(plan_layer(layer));
-    plan.weight_types |= 1U << plan.layers.back().type_value;
+    for (const Placed* placed : {&layer.w2, &layer.a2, &layer.v2, &layer.g2, &layer.ffn_value}) {
+      if (placed->matrix.rows > 0) {
+        plan.weight_types |= 1U << static_cast<std::uint32_t>(placed->type());
+      }
+    }
   }
   plan.parameters.layers = config.layers;
   LayerPlan head = {};

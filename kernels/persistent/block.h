@@ -1,0 +1,179 @@
+#pragma once
+
+#include "rows.h"
+
+// A block of the token kernel: what its threads share, and the stages that multiply rows.
+
+// Numbers that stay from token to token: how many there were, the blocks that have left this one,
+// and which stage each block entered last.
+#define GANDER_TOKENS 0
+#define GANDER_LEFT 1
+#define GANDER_ENTERED 2
+
+// Thread-group memory: the ring, then these. Registers are what this kernel has least of: the
+// addresses are computed again in every stage.
+struct Memory {
+  threadgroup uchar* vector;     // or what a stage has instead of it
+  threadgroup float2* partials;  // [warps], of LayerNorm
+  threadgroup float* sums;       // [warps + GANDER_TOKEN_MAX_ITEMS][16], of tiles
+  threadgroup ulong* done;       // [warps][GANDER_TOKEN_MAX_SLOTS], of the ring's slots
+  threadgroup LayerPlan* plans;  // of this layer and the next
+  threadgroup uint* tokens;      // [4]: how many there were
+  threadgroup Segment* segments;
+};
+
+struct Block {
+  device const uchar* weights;
+  device uint* counters;
+  threadgroup uchar* ring;
+  uint ring_bytes, vector_bytes;
+  uint index, count;  // of the blocks
+  uint warp, lane, thread_index;
+  uint next, end;  // of its segments: the one to multiply
+  Memory memory;
+};
+
+static inline Memory memory_of(Block block) {
+  Memory memory;
+  memory.vector = block.ring + fresh(block.ring_bytes);
+  memory.partials = (threadgroup float2*)(memory.vector + block.vector_bytes);
+  memory.sums = (threadgroup float*)(memory.partials + GANDER_TOKEN_WARPS);
+  memory.done =
+      (threadgroup ulong*)(memory.sums + 16u * (GANDER_TOKEN_WARPS + GANDER_TOKEN_MAX_ITEMS));
+  memory.plans =
+      (threadgroup LayerPlan*)(memory.done + GANDER_TOKEN_WARPS * GANDER_TOKEN_MAX_SLOTS);
+  memory.tokens = (threadgroup uint*)(memory.plans + 2);
+  memory.segments = (threadgroup Segment*)(memory.tokens + 4);
+  return memory;
+}
+
+// Begins a stage: what follows from who the thread is need not outlive it.
+static inline Block refreshed(Block block) {
+  block.thread_index = fresh(block.thread_index);
+  block.warp = block.thread_index / 32u;
+  block.lane = block.thread_index % 32u;
+  block.memory = memory_of(block);
+  return block;
+}
+
+static inline device const float* floats_at(Block block, uint offset) {
+  return (device const float*)(block.weights + 16ul * offset);
+}
+
+static inline bool has_segment(Block block, uint stage) {
+  return block.next < block.end && block.memory.segments[block.next].stage == stage;
+}
+
+// Row of x_r, x_w, x_k, x_v, x_a, x_g that a matrix of the time mix reads; ffn key has a row alone.
+static inline uint mix_of(uint role) {
+  return role == GANDER_ROLE_V1 ? 3u : role < GANDER_ROLE_OUTPUT ? role : 0u;
+}
+
+static inline Quads mixed(Quads x, Quads shift, Quads mix) {
+#pragma unroll
+  for (uint i = 0u; i < GANDER_QUADS; ++i) x.at[i] += (shift.at[i] - x.at[i]) * mix.at[i];
+  return x;
+}
+
+// For a stage that begins with a LayerNorm; `shift` is null for the head.
+static inline Inputs load_inputs(Block block, uint norm, device const float* shift, uint mix) {
+  Inputs inputs = {};
+  inputs.weight = load_quads(floats_at(block, norm), block.thread_index);
+  inputs.bias = load_quads(floats_at(block, norm) + kWidth, block.thread_index);
+  if (shift == nullptr) return inputs;
+  const uint row = block.next < block.end ? mix_of(block.memory.segments[block.next].role) : 0u;
+  inputs.shift = load_quads(shift, block.thread_index);
+  inputs.mix = load_quads(floats_at(block, mix) + row * kWidth, block.thread_index);
+  return inputs;
+}
+
+// The block's segments of a stage, times x.
+static inline void multiply_plain(thread Block& block, thread Ring& ring, uint stage, Quads x,
+                                  Results results, thread uint2& largest) {
+  if (!has_segment(block, stage)) return;
+  const SharedVector shared = shared_vector(block.memory.vector);
+  store_vector(x, shared, is_quantised(block.memory.segments[block.next].type), block.thread_index);
+  for (; has_segment(block, stage); ++block.next) {
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    multiply_segment(ring, block.warp, block.memory.segments[block.next], shared, block.memory.sums,
+                     results, largest);
+  }
+}
+
+// Stages that read x, as they count up for ever: two in a round, of the time mix and the channel
+// mix.
+static inline uint reading(uint round, uint which) {
+  return 2u * round + which;
+}
+
+// The block has read x; all its threads have, a barrier came between.
+static inline void enter(Block block, uint round, uint which) {
+  if (block.thread_index != 0u) return;
+  store_now(block.counters + GANDER_ENTERED + block.index, reading(round, which));
+}
+
+static inline void wait_for_readers(Block block, uint stage) {
+  wait_for_readers(block.counters + GANDER_ENTERED, block.count, block.thread_index, stage);
+}
+
+// Vectors of the token that the next one shifts: the last block keeps them for itself until all
+// have read those of the token before.
+struct Kept {
+  device float* own;    // [2][C]: LN(x) of the time mix and of the channel mix
+  device float* shift;  // of the stage before, in the state; null in the first stage
+};
+
+static inline bool keeps(Block block) {
+  return block.index + 1u == block.count;
+}
+
+// All have entered the stage after: what it was given as the token before may be replaced.
+static inline void keep(Block block, Kept kept, uint which) {
+  if (kept.shift == nullptr) return;
+  const Quads vector = load_quads(kept.own + which * kWidth, block.thread_index);
+  store_quads(vector, kept.shift, block.thread_index);
+}
+
+// The block's segments of a stage times LN(x), mixed with the token before: a block may have
+// several matrices of the time mix, each with another row of `mix`, the first of which is among the
+// inputs. `which` is 0 for the time mix, 1 for the channel mix.
+static inline void multiply_mixed(thread Block& block, thread Ring& ring, uint stage, Inputs inputs,
+                                  uint mix, Quads x, Kept kept, uint which, Results results,
+                                  thread uint2& largest) {
+  const SharedVector shared = shared_vector(block.memory.vector);
+  x = normalize(x, inputs.weight, inputs.bias, block.memory.partials, block.warp, block.lane);
+  if (keeps(block)) {
+    keep(block, kept, 1u - which);
+    store_quads(x, kept.own + which * kWidth, block.thread_index);
+  }
+  bool is_first = true;
+  for (; has_segment(block, stage); ++block.next) {
+    const Segment segment = block.memory.segments[block.next];
+    if (!is_first) {
+      inputs.mix =
+          load_quads(floats_at(block, mix) + mix_of(segment.role) * kWidth, block.thread_index);
+      threadgroup_barrier(mem_flags::mem_threadgroup);
+    }
+    store_vector(mixed(x, inputs.shift, inputs.mix), shared, is_quantised(segment.type),
+                 block.thread_index);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    if (is_first) enter(block, results.round, which);
+    is_first = false;
+    multiply_segment(ring, block.warp, segment, shared, block.memory.sums, results, largest);
+  }
+  if (is_first) enter(block, results.round, which);
+}
+
+// The block's best token: of its lanes, then of its warps.
+static inline void store_maximum(Block block, uint2 largest, device uint2* maxima) {
+  for (ushort distance = 16; distance > 0; distance /= 2) {
+    largest = larger(largest, simd_shuffle_xor(largest, distance));
+  }
+  threadgroup uint2* best = (threadgroup uint2*)block.memory.vector;
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  if (block.lane == 0u) best[block.warp] = largest;
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  if (block.thread_index != 0u) return;
+  for (uint i = 1u; i < GANDER_TOKEN_WARPS; ++i) largest = larger(largest, best[i]);
+  maxima[block.index] = largest;
+}
