@@ -26,17 +26,17 @@ static inline Eight sum_active(device const uchar* matrix, uint first, uint acti
         weights[i] = simd_shuffle(h, ushort(lane));
       }
     }
-    const Eight levels0 = Format::levels(matrix, units[0], channel);
-    const Eight levels1 = Format::levels(matrix, units[1], channel);
-    const Eight levels2 = Format::levels(matrix, units[2], channel);
-    const Eight levels3 = Format::levels(matrix, units[3], channel);
+    const Eight levels0 = Format::levels(Format::words(matrix, units[0], channel));
+    const Eight levels1 = Format::levels(Format::words(matrix, units[1], channel));
+    const Eight levels2 = Format::levels(Format::words(matrix, units[2], channel));
+    const Eight levels3 = Format::levels(Format::words(matrix, units[3], channel));
     sums = add_scaled(sums, levels0, weights[0]);
     sums = add_scaled(sums, levels1, weights[1]);
     sums = add_scaled(sums, levels2, weights[2]);
     sums = add_scaled(sums, levels3, weights[3]);
     h_sum += (weights[0] + weights[1]) + (weights[2] + weights[3]);
   }
-  return Format::scaled(matrix, some_unit, channel, sums, h_sum);
+  return Format::scaled(Format::scales(matrix, some_unit, channel), sums, h_sum);
 }
 
 // Over the hidden units begin to end - 1, where begin is a multiple of 32.

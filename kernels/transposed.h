@@ -6,10 +6,11 @@
 // The ffn value matrix by hidden unit, as kernels/README.md lays it out. A lane takes 8 channels. A
 // format says
 //   kScaleUnits                    hidden units that share a channel's scale
-//   levels(matrix, unit, channel)  the stored levels of a unit, for channels channel to channel + 7
-//   scaled(matrix, unit, channel, sums, h_sum)
-//                                  what units with one scale, `unit` among them, add to the
-//                                  channels: sums = sum of h levels, h_sum = sum of h
+//   words(matrix, unit, channel)   a unit's stored bits, for channels channel to channel + 7
+//   levels(words)                  the levels that they are
+//   scales(matrix, unit, channel)  the stored bits of the scales that the unit shares
+//   scaled(scales, sums, h_sum)    what the units with these scales add to the channels:
+//                                  sums = sum of h levels, h_sum = sum of h
 
 // A value for each of eight channels.
 struct Eight {
@@ -38,14 +39,12 @@ static inline device const uchar* part_row(device const uchar* part, uint row, u
   return part + ulong(row) * (padded_width() / 8u * bits);
 }
 
-static inline Eight eight_halves(device const uchar* row, uint channel) {
-  const uint4 words = *(device const uint4*)(row + 2u * channel);
+static inline Eight eight_halves(uint4 words) {
   return eight(float4(halves_of(words.x), halves_of(words.y)),
                float4(halves_of(words.z), halves_of(words.w)));
 }
 
-static inline Eight eight_chars(device const uchar* row, uint channel) {
-  const uint2 words = *(device const uint2*)(row + channel);
+static inline Eight eight_chars(uint2 words) {
   return eight(float4(as_type<char4>(words.x)), float4(as_type<char4>(words.y)));
 }
 
@@ -53,49 +52,70 @@ static inline uint eight_nibbles(device const uchar* row, uint channel) {
   return *(device const uint*)(row + channel / 2u);
 }
 
+// Floats have no scales.
+struct NoScales {};
+
 struct UnitsF32 {
   enum { kScaleUnits = 32 };
+  typedef Eight Words;
+  typedef NoScales Scales;
 
-  static Eight levels(device const uchar* matrix, uint unit, uint channel) {
+  static Words words(device const uchar* matrix, uint unit, uint channel) {
     device const float4* row = (device const float4*)part_row(matrix, unit, 32u);
     return eight(row[channel / 4u], row[channel / 4u + 1u]);
   }
-
-  static Eight scaled(device const uchar*, uint, uint, Eight sums, float) { return sums; }
+  static Eight levels(Words words) { return words; }
+  static Scales scales(device const uchar*, uint, uint) { return Scales(); }
+  static Eight scaled(Scales, Eight sums, float) { return sums; }
 };
+
+static inline uint4 sixteen_bytes(device const uchar* row, uint channel) {
+  return *(device const uint4*)(row + 2u * channel);
+}
 
 struct UnitsF16 {
   enum { kScaleUnits = 32 };
+  typedef uint4 Words;
+  typedef NoScales Scales;
 
-  static Eight levels(device const uchar* matrix, uint unit, uint channel) {
-    return eight_halves(part_row(matrix, unit, 16u), channel);
+  static Words words(device const uchar* matrix, uint unit, uint channel) {
+    return sixteen_bytes(part_row(matrix, unit, 16u), channel);
   }
-
-  static Eight scaled(device const uchar*, uint, uint, Eight sums, float) { return sums; }
+  static Eight levels(Words words) { return eight_halves(words); }
+  static Scales scales(device const uchar*, uint, uint) { return Scales(); }
+  static Eight scaled(Scales, Eight sums, float) { return sums; }
 };
 
 struct UnitsBF16 {
   enum { kScaleUnits = 32 };
+  typedef uint4 Words;
+  typedef NoScales Scales;
 
-  static Eight levels(device const uchar* matrix, uint unit, uint channel) {
-    const uint4 words = *(device const uint4*)(part_row(matrix, unit, 16u) + 2u * channel);
+  static Words words(device const uchar* matrix, uint unit, uint channel) {
+    return sixteen_bytes(part_row(matrix, unit, 16u), channel);
+  }
+  static Eight levels(Words words) {
     return eight(float4(bfloats_of(words.x), bfloats_of(words.y)),
                  float4(bfloats_of(words.z), bfloats_of(words.w)));
   }
-
-  static Eight scaled(device const uchar*, uint, uint, Eight sums, float) { return sums; }
+  static Scales scales(device const uchar*, uint, uint) { return Scales(); }
+  static Eight scaled(Scales, Eight sums, float) { return sums; }
 };
 
 struct UnitsQ8_0 {
   enum { kScaleUnits = 32 };
+  typedef uint2 Words;
+  typedef uint4 Scales;  // eight d
 
-  static Eight levels(device const uchar* matrix, uint unit, uint channel) {
-    return eight_chars(part_row(matrix, unit, 8u), channel);
+  static Words words(device const uchar* matrix, uint unit, uint channel) {
+    return *(device const uint2*)(part_row(matrix, unit, 8u) + channel);
   }
-
-  static Eight scaled(device const uchar* matrix, uint unit, uint channel, Eight sums, float) {
-    device const uchar* d_part = matrix + part_bytes(kFfnWidth, 8u);
-    const Eight d = eight_halves(part_row(d_part, unit / 32u, 16u), channel);
+  static Eight levels(Words words) { return eight_chars(words); }
+  static Scales scales(device const uchar* matrix, uint unit, uint channel) {
+    return sixteen_bytes(part_row(matrix + part_bytes(kFfnWidth, 8u), unit / 32u, 16u), channel);
+  }
+  static Eight scaled(Scales scales, Eight sums, float) {
+    const Eight d = eight_halves(scales);
     return eight(d.low * sums.low, d.high * sums.high);
   }
 };
@@ -112,15 +132,18 @@ static inline Eight unshifted(Eight sums) {
 
 struct UnitsQ4_0 {
   enum { kScaleUnits = 32 };
+  typedef uint Words;
+  typedef uint4 Scales;  // eight d
 
-  static Eight levels(device const uchar* matrix, uint unit, uint channel) {
-    return nibble_levels(eight_nibbles(part_row(matrix, unit, 4u), channel));
+  static Words words(device const uchar* matrix, uint unit, uint channel) {
+    return eight_nibbles(part_row(matrix, unit, 4u), channel);
   }
-
-  static Eight scaled(device const uchar* matrix, uint unit, uint channel, Eight sums,
-                      float h_sum) {
-    device const uchar* d_part = matrix + part_bytes(kFfnWidth, 4u);
-    const Eight d = eight_halves(part_row(d_part, unit / 32u, 16u), channel);
+  static Eight levels(Words words) { return nibble_levels(words); }
+  static Scales scales(device const uchar* matrix, uint unit, uint channel) {
+    return sixteen_bytes(part_row(matrix + part_bytes(kFfnWidth, 4u), unit / 32u, 16u), channel);
+  }
+  static Eight scaled(Scales scales, Eight sums, float h_sum) {
+    const Eight d = eight_halves(scales);
     const Eight levels = unshifted(sums);
     return eight(d.low * (levels.low - 8.0f * h_sum), d.high * (levels.high - 8.0f * h_sum));
   }
@@ -141,28 +164,41 @@ static inline float4 scale_pairs(uint4 d, uint2 pairs, float4 sums, float h_sum)
          float4(d0.y, d1.y, d2.y, d3.y) * minimums * h_sum;
 }
 
+// Scales of Q4_K and Q5_K.
+struct PairScales {
+  uint4 pairs, d0, d1;
+};
+
 // `pairs_part` is the part of scales and minimums; d and dmin follow it.
-static inline Eight scale_by_pairs(device const uchar* pairs_part, uint unit, uint channel,
-                                   Eight sums, float h_sum) {
+static inline PairScales pair_scales(device const uchar* pairs_part, uint unit, uint channel) {
   device const uchar* d_part = pairs_part + part_bytes(kFfnWidth / 32u, 16u);
-  device const uchar* pairs_row = part_row(pairs_part, unit / 32u, 16u);
   device const uint4* d = (device const uint4*)(part_row(d_part, unit / 256u, 32u) + 4u * channel);
-  const uint4 pairs = *(device const uint4*)(pairs_row + 2u * channel);
-  return eight(scale_pairs(d[0], pairs.xy, sums.low, h_sum),
-               scale_pairs(d[1], pairs.zw, sums.high, h_sum));
+  PairScales scales;
+  scales.pairs = sixteen_bytes(part_row(pairs_part, unit / 32u, 16u), channel);
+  scales.d0 = d[0];
+  scales.d1 = d[1];
+  return scales;
+}
+
+static inline Eight scaled_by_pairs(PairScales scales, Eight sums, float h_sum) {
+  return eight(scale_pairs(scales.d0, uint2(scales.pairs.xy), sums.low, h_sum),
+               scale_pairs(scales.d1, uint2(scales.pairs.zw), sums.high, h_sum));
 }
 
 struct UnitsQ4_K {
   enum { kScaleUnits = 32 };
+  typedef uint Words;
+  typedef PairScales Scales;
 
-  static Eight levels(device const uchar* matrix, uint unit, uint channel) {
-    return nibble_levels(eight_nibbles(part_row(matrix, unit, 4u), channel));
+  static Words words(device const uchar* matrix, uint unit, uint channel) {
+    return eight_nibbles(part_row(matrix, unit, 4u), channel);
   }
-
-  static Eight scaled(device const uchar* matrix, uint unit, uint channel, Eight sums,
-                      float h_sum) {
-    return scale_by_pairs(matrix + part_bytes(kFfnWidth, 4u), unit, channel, unshifted(sums),
-                          h_sum);
+  static Eight levels(Words words) { return nibble_levels(words); }
+  static Scales scales(device const uchar* matrix, uint unit, uint channel) {
+    return pair_scales(matrix + part_bytes(kFfnWidth, 4u), unit, channel);
+  }
+  static Eight scaled(Scales scales, Eight sums, float h_sum) {
+    return scaled_by_pairs(scales, unshifted(sums), h_sum);
   }
 };
 
@@ -177,38 +213,60 @@ static inline Eight joined_levels(uint nibbles, uint upper, uint bits) {
   return eight(float4(low | (upper_low << 4u)), float4(high | (upper_high << 4u)));
 }
 
+struct NibblesAndBits {
+  uint nibbles, bits;
+};
+
 struct UnitsQ5_K {
   enum { kScaleUnits = 32 };
+  typedef NibblesAndBits Words;
+  typedef PairScales Scales;
 
-  static Eight levels(device const uchar* matrix, uint unit, uint channel) {
+  static Words words(device const uchar* matrix, uint unit, uint channel) {
     device const uchar* fifths = part_row(matrix + part_bytes(kFfnWidth, 4u), unit, 1u);
-    return joined_levels(eight_nibbles(part_row(matrix, unit, 4u), channel),
-                         uint(fifths[channel / 8u]), 1u);
+    Words words;
+    words.nibbles = eight_nibbles(part_row(matrix, unit, 4u), channel);
+    words.bits = uint(fifths[channel / 8u]);
+    return words;
   }
-
-  static Eight scaled(device const uchar* matrix, uint unit, uint channel, Eight sums,
-                      float h_sum) {
-    return scale_by_pairs(matrix + part_bytes(kFfnWidth, 4u) + part_bytes(kFfnWidth, 1u), unit,
-                          channel, sums, h_sum);
+  static Eight levels(Words words) { return joined_levels(words.nibbles, words.bits, 1u); }
+  static Scales scales(device const uchar* matrix, uint unit, uint channel) {
+    return pair_scales(matrix + part_bytes(kFfnWidth, 4u) + part_bytes(kFfnWidth, 1u), unit,
+                       channel);
+  }
+  static Eight scaled(Scales scales, Eight sums, float h_sum) {
+    return scaled_by_pairs(scales, sums, h_sum);
   }
 };
 
 struct UnitsQ6_K {
   enum { kScaleUnits = 16 };
+  typedef NibblesAndBits Words;
+  struct Scales {
+    uint2 scales;  // eight
+    uint4 d;       // eight
+  };
 
-  static Eight levels(device const uchar* matrix, uint unit, uint channel) {
+  static Words words(device const uchar* matrix, uint unit, uint channel) {
     device const uchar* pairs = part_row(matrix + part_bytes(kFfnWidth, 4u), unit, 2u);
-    return joined_levels(eight_nibbles(part_row(matrix, unit, 4u), channel),
-                         uint(((device const ushort*)pairs)[channel / 8u]), 2u);
+    Words words;
+    words.nibbles = eight_nibbles(part_row(matrix, unit, 4u), channel);
+    words.bits = uint(((device const ushort*)pairs)[channel / 8u]);
+    return words;
   }
-
-  static Eight scaled(device const uchar* matrix, uint unit, uint channel, Eight sums,
-                      float h_sum) {
+  static Eight levels(Words words) { return joined_levels(words.nibbles, words.bits, 2u); }
+  static Scales scales(device const uchar* matrix, uint unit, uint channel) {
     device const uchar* scales_part =
         matrix + part_bytes(kFfnWidth, 4u) + part_bytes(kFfnWidth, 2u);
     device const uchar* d_part = scales_part + part_bytes(kFfnWidth / 16u, 8u);
-    const Eight scales = eight_chars(part_row(scales_part, unit / 16u, 8u), channel);
-    const Eight d = eight_halves(part_row(d_part, unit / 256u, 16u), channel);
+    Scales scales;
+    scales.scales = *(device const uint2*)(part_row(scales_part, unit / 16u, 8u) + channel);
+    scales.d = sixteen_bytes(part_row(d_part, unit / 256u, 16u), channel);
+    return scales;
+  }
+  static Eight scaled(Scales stored, Eight sums, float h_sum) {
+    const Eight scales = eight_chars(stored.scales);
+    const Eight d = eight_halves(stored.d);
     return eight(d.low * scales.low * (sums.low - 32.0f * h_sum),
                  d.high * scales.high * (sums.high - 32.0f * h_sum));
   }

@@ -71,10 +71,11 @@ struct Residual {
   device long* sums;      // [C]
 };
 
-static inline void add_to_x(Residual residual, uint channel, float addend) {
+// The addend counts as `count`.
+static inline void add_to_x(Residual residual, uint channel, float addend, uint count) {
   const float valid = abs(addend) < kLargestAddend ? addend : kOutOfRange;
   const long units = long(rint(valid * (1.0f / kSumUnit)));
-  add_in_any_order(residual.sums + channel, (units << GANDER_SUM_SHIFT) + 1l);
+  add_in_any_order(residual.sums + channel, (units << GANDER_SUM_SHIFT) + long(count));
 }
 
 // `low` and `high` are the words of a sum.

@@ -19,8 +19,9 @@ struct Results {
   uint round;
 };
 
-// Only one lane calls it for a row.
-static inline void store_product(Results results, uint role, uint row, float sum,
+// Only one lane calls it for a row, or for what the block has of it: `tiles` of a row of the output
+// matrix, which may be shared by blocks.
+static inline void store_product(Results results, uint role, uint row, float sum, uint tiles,
                                  thread uint2& largest) {
   device float* low_rank = results.low_rank;
   switch (role) {
@@ -46,7 +47,7 @@ static inline void store_product(Results results, uint role, uint row, float sum
       hand_over(low_rank + kRankW + kRankA + kRankV + row, sigmoid(sum), results.round);
       break;
     case GANDER_ROLE_OUTPUT:
-      add_to_x(results.residual, row, sum);
+      add_to_x(results.residual, row, sum, tiles);
       break;
     case GANDER_ROLE_FFN_KEY:
       hand_over(results.hidden + row, squared_relu(sum), results.round);
@@ -83,7 +84,7 @@ static inline void multiply_rows(thread Ring& ring, uint warp, Segment segment, 
       release(ring);
     }
     sum = simd_sum(sum + other);
-    if (lane == 0u) store_product(results, segment.role, row, sum, largest);
+    if (lane == 0u) store_product(results, segment.role, row, sum, row_blocks, largest);
   }
 }
 
@@ -95,7 +96,7 @@ struct Runs {
 
 static inline Runs runs_of(Segment segment) {
   Runs runs;
-  runs.tiles = segment.items * segment.row_blocks;
+  runs.tiles = segment.tiles;
   runs.length = runs.tiles / GANDER_TOKEN_WARPS;
   runs.longer = runs.tiles % GANDER_TOKEN_WARPS;
   return runs;
@@ -126,8 +127,8 @@ static inline void multiply_tiles(thread Ring& ring, uint warp, Segment segment,
   const Runs runs = runs_of(segment);
   const uint end = first_tile(runs, warp + 1u);
   uint tile = first_tile(runs, warp);
-  uint item = quotient(tile, row_blocks);
-  uint number = tile - item * row_blocks;
+  uint item = quotient(segment.first_tile + tile, row_blocks);
+  uint number = segment.first_tile + tile - item * row_blocks;
   float2 sum = float2(0.0f);
   for (; tile < end; ++tile) {
     sum += Tile::multiply(take(ring), lane, x, number);
@@ -156,12 +157,14 @@ static inline void store_tiles(Segment segment, threadgroup const float* sums, u
   const Runs runs = runs_of(segment);
   for (uint i = index; i < segment.rows; i += GANDER_TOKEN_THREADS) {
     const uint item = i / 16u;
-    const uint first = warp_of(runs, item * row_blocks);
-    const uint last = warp_of(runs, (item + 1u) * row_blocks - 1u);
+    const uint end = min((item + 1u) * row_blocks - segment.first_tile, segment.tiles);
+    const uint begin = item > 0u ? item * row_blocks - segment.first_tile : 0u;
+    const uint first = warp_of(runs, begin);
+    const uint last = warp_of(runs, end - 1u);
     const uint row = segment.first_row + i;
     float sum = 0.0f;
     for (uint warp = first; warp <= last; ++warp) sum += sums[16u * (warp + item) + i % 16u];
-    store_product(results, segment.role, row, sum, largest);
+    store_product(results, segment.role, row, sum, end - begin, largest);
   }
 }
 

@@ -9,6 +9,7 @@
 #define GANDER_TOKEN_MAX_SLOTS 8     // of a warp's ring
 #define GANDER_VALUE_TILE 256        // channels of a tile of stage E
 #define GANDER_TOKEN_MAX_ITEMS 48    // of 16 rows in a segment
+#define GANDER_VALUE_TYPES 16        // GANDER_WEIGHT_TYPES from this bit on: of ffn value matrices
 
 // Which matrix a run of rows is of: its input and what becomes of the products.
 #define GANDER_ROLE_RECEPTANCE 0
@@ -28,8 +29,10 @@
 // segment's tiles.
 struct Segment {
   uint items;
-  uint rows;          // without padding
-  uint row_blocks;    // blocks of 256 columns in a row
+  uint rows;        // without padding
+  uint row_blocks;  // blocks of 256 columns in a row
+  uint tiles;       // of quantised rows: of the first item from tile first_tile on
+  uint first_tile;
   uint piece_blocks;  // of a row of floats in a piece: row_blocks, or fewer
   uint first_row;
   uint first_warp;  // the warp that takes the first row of floats
@@ -64,9 +67,10 @@ struct LayerPlan {
 
 struct TokenParameters {
   uint layers;
-  uint slot_bytes;    // of a piece in the ring, a multiple of 16
-  uint vector_bytes;  // of thread-group memory for a stage's vector
-  uint value_slices;  // of the hidden units, in stage E
-  uint has_head;      // 0: leaves the state only
-  uint traced;        // 1: the first block notes when it begins each stage
+  uint slot_bytes;     // of a piece in the ring, a multiple of 16
+  uint vector_bytes;   // of thread-group memory for a stage's vector
+  uint value_slices;   // of the hidden units, in stage E
+  uint expects_units;  // 1: they are brought near before stage E, those that are zero too
+  uint has_head;       // 0: leaves the state only
+  uint traced;         // 1: the first block notes when it begins each stage
 };

@@ -6,55 +6,60 @@
 // Stage E: what a tile of channels gets from a slice of the hidden units. Units that are zero are
 // not read, so this matrix, by hidden unit, is no part of the stream.
 
-// Sums over a run of hidden units with one scale. As many units at once as loads are wanted in
-// flight; a place without a unit repeats one with weight zero.
+// What units with one scale add, at most 32 of them. All loads of eight units are under way before
+// the first is used; a place without a unit repeats one with weight zero.
 template <typename Format>
 static inline Eight sum_run(device const uchar* matrix, uint first, uint active, float h,
                             uint channel) {
-  const Eight one = eight(float4(1.0f), float4(1.0f));
-  const Eight zero = eight(float4(0.0f), float4(0.0f));
   const uint some_unit = first + uint(ctz(active));
-  const Eight scale = Format::scaled(matrix, some_unit, channel, one, 0.0f);
-  const Eight offset = Format::scaled(matrix, some_unit, channel, zero, 1.0f);
-  Eight sums = zero;
+  const typename Format::Scales scales = Format::scales(matrix, some_unit, channel);
+  Eight sums = eight(float4(0.0f), float4(0.0f));
   float h_sum = 0.0f;
   while (active != 0u) {
-    Eight levels[8];
+    const bool many = popcount(active) > 4u;
+    typename Format::Words words[8];
     float weights[8];
 #pragma unroll
     for (uint i = 0u; i < 8u; ++i) {
-      uint unit = some_unit;
       weights[i] = 0.0f;
+      if (i >= 4u && !many) continue;
+      uint unit = some_unit;
       if (active != 0u) {
         const uint lane = uint(ctz(active));
         active &= active - 1u;
         unit = first + lane;
         weights[i] = simd_shuffle(h, ushort(lane));
       }
-      levels[i] = Format::levels(matrix, unit, channel);
+      words[i] = Format::words(matrix, unit, channel);
     }
 #pragma unroll
     for (uint i = 0u; i < 8u; ++i) {
-      sums = add_scaled(sums, levels[i], weights[i]);
+      if (i >= 4u && !many) continue;
+      sums = add_scaled(sums, Format::levels(words[i]), weights[i]);
       h_sum += weights[i];
     }
   }
-  return eight(scale.low * sums.low + offset.low * h_sum,
-               scale.high * sums.high + offset.high * h_sum);
+  return Format::scaled(scales, sums, h_sum);
 }
 
+// h of units first + lane, or 0 past the end.
+static inline float receive_hidden(device const float* hidden, uint round, uint unit, uint end) {
+  uint word = 0u;
+  bool waits = false;
+  do {
+    if (unit < end) word = load_now((device const uint*)hidden + unit);
+    waits = unit < end && other_round(word, round) != 0u;
+  } while (try_again(waits));
+  return value_of(word);
+}
+
+// A warp has every sixteenth 32 units. What it needs next has mostly come when it looks first.
 template <typename Format>
 static inline Eight sum_slice(device const uchar* matrix, device const float* hidden, uint round,
                               uint begin, uint end, uint warp, uint lane, uint channel) {
   Eight total = eight(float4(0.0f), float4(0.0f));
   for (uint first = begin + 32u * warp; first < end; first += 32u * GANDER_TOKEN_WARPS) {
-    uint word = 0u;
-    bool waits = false;
-    do {
-      if (first + lane < end) word = load_now((device const uint*)hidden + first + lane);
-      waits = first + lane < end && other_round(word, round) != 0u;
-    } while (try_again(waits));
-    const float h = value_of(word);
+    const float h = receive_hidden(hidden, round, first + lane, end);
     const uint mask = uint(simd_vote::vote_t(simd_ballot(h != 0.0f)));
     for (uint run = 0u; run < 32u; run += uint(Format::kScaleUnits)) {
       const uint active = mask & (0xffffffffu >> (32u - uint(Format::kScaleUnits)) << run);
@@ -65,48 +70,77 @@ static inline Eight sum_slice(device const uchar* matrix, device const float* hi
   return total;
 }
 
+// The types of ffn value matrices are the constant's upper bits: code of the others takes
+// registers.
+static inline bool has_value_type(uint type) {
+  return ((kWeightTypes >> (GANDER_VALUE_TYPES + type)) & 1u) != 0u;
+}
+
 static inline Eight sum_slice(uint type, device const uchar* matrix, device const float* hidden,
                               uint round, uint begin, uint end, uint warp, uint lane,
                               uint channel) {
-  if (has_type(GANDER_F32) && type == GANDER_F32) {
+  if (has_value_type(GANDER_F32) && type == GANDER_F32) {
     return sum_slice<UnitsF32>(matrix, hidden, round, begin, end, warp, lane, channel);
   }
-  if (has_type(GANDER_F16) && type == GANDER_F16) {
+  if (has_value_type(GANDER_F16) && type == GANDER_F16) {
     return sum_slice<UnitsF16>(matrix, hidden, round, begin, end, warp, lane, channel);
   }
-  if (has_type(GANDER_BF16) && type == GANDER_BF16) {
+  if (has_value_type(GANDER_BF16) && type == GANDER_BF16) {
     return sum_slice<UnitsBF16>(matrix, hidden, round, begin, end, warp, lane, channel);
   }
-  if (has_type(GANDER_Q8_0) && type == GANDER_Q8_0) {
+  if (has_value_type(GANDER_Q8_0) && type == GANDER_Q8_0) {
     return sum_slice<UnitsQ8_0>(matrix, hidden, round, begin, end, warp, lane, channel);
   }
-  if (has_type(GANDER_Q4_0) && type == GANDER_Q4_0) {
+  if (has_value_type(GANDER_Q4_0) && type == GANDER_Q4_0) {
     return sum_slice<UnitsQ4_0>(matrix, hidden, round, begin, end, warp, lane, channel);
   }
-  if (has_type(GANDER_Q4_K) && type == GANDER_Q4_K) {
+  if (has_value_type(GANDER_Q4_K) && type == GANDER_Q4_K) {
     return sum_slice<UnitsQ4_K>(matrix, hidden, round, begin, end, warp, lane, channel);
   }
-  if (has_type(GANDER_Q5_K) && type == GANDER_Q5_K) {
+  if (has_value_type(GANDER_Q5_K) && type == GANDER_Q5_K) {
     return sum_slice<UnitsQ5_K>(matrix, hidden, round, begin, end, warp, lane, channel);
   }
-  if (has_type(GANDER_Q6_K) && type == GANDER_Q6_K) {
+  if (has_value_type(GANDER_Q6_K) && type == GANDER_Q6_K) {
     return sum_slice<UnitsQ6_K>(matrix, hidden, round, begin, end, warp, lane, channel);
   }
   return eight(float4(0.0f), float4(0.0f));
 }
 
+// The block's part of the matrix: units begin to end - 1 of a tile's channels.
+struct Slice {
+  uint channel, begin, end;  // the first of the channels
+};
+
+static inline Slice slice_of(uint block, uint slices) {
+  const uint tiles = kWidth / GANDER_VALUE_TILE;
+  const uint units = round_up((kFfnWidth + slices - 1u) / slices, 32u);
+  Slice slice;
+  slice.channel = block % tiles * GANDER_VALUE_TILE;
+  slice.begin = block / tiles < slices ? min(block / tiles * units, kFfnWidth) : kFfnWidth;
+  slice.end = min(slice.begin + units, kFfnWidth);
+  return slice;
+}
+
+// Memory begins to bring units of the slice near before it is known which of them are needed: for
+// matrices that fit in the cache beside everything else. Only what most of their bytes are.
+static inline void expect_slice(device const uchar* matrix, uint type, Slice slice, uint index) {
+  const uint bits = type == GANDER_F32    ? 32u
+                    : type <= GANDER_BF16 ? 16u
+                    : type == GANDER_Q8_0 ? 8u
+                                          : 4u;
+  for (uint unit = slice.begin + index; unit < slice.end; unit += GANDER_TOKEN_THREADS) {
+    device const uchar* row = part_row(matrix, unit, bits) + slice.channel / 8u * bits;
+    for (uint i = 0u; i < GANDER_VALUE_TILE / 8u * bits; i += 128u) expect_line(row + i);
+  }
+}
+
 static inline void run_value(Results results, device const uchar* value, uint type, uint block,
                              uint slices, device const uint* entered, uint blocks, uint stage,
                              threadgroup uchar* memory, uint warp, uint lane) {
-  const uint tiles = kWidth / GANDER_VALUE_TILE;
-  const uint tile = block % tiles;
-  const uint slice = block / tiles;
-  if (slice >= slices) return;
-  const uint units = round_up((kFfnWidth + slices - 1u) / slices, 32u);
-  const uint begin = min(slice * units, kFfnWidth);
-  const uint end = min(begin + units, kFfnWidth);
-  const Eight sums = sum_slice(type, value, results.hidden, results.round, begin, end, warp, lane,
-                               GANDER_VALUE_TILE * tile + 8u * lane);
+  const Slice slice = slice_of(block, slices);
+  if (slice.begin == slice.end) return;
+  const Eight sums = sum_slice(type, value, results.hidden, results.round, slice.begin, slice.end,
+                               warp, lane, slice.channel + 8u * lane);
   threadgroup float* partials = (threadgroup float*)memory;
   threadgroup float4* own = (threadgroup float4*)(partials + GANDER_VALUE_TILE * warp) + 2u * lane;
   own[0] = sums.low;
@@ -117,5 +151,5 @@ static inline void run_value(Results results, device const uchar* value, uint ty
   if (channel >= GANDER_VALUE_TILE) return;
   float sum = 0.0f;
   for (uint i = 0u; i < GANDER_TOKEN_WARPS; ++i) sum += partials[GANDER_VALUE_TILE * i + channel];
-  add_to_x(results.residual, GANDER_VALUE_TILE * tile + channel, sum);
+  add_to_x(results.residual, slice.channel + channel, sum, 1u);
 }

@@ -99,44 +99,58 @@ void add_piece(const Stream& stream, std::uint64_t at, std::uint32_t bytes, std:
       {static_cast<std::uint32_t>((stream.placed->offset + at) / 16), bytes});
 }
 
-// Gives items `begin` to `end` - 1 of the stream to the block, at most GANDER_TOKEN_MAX_ITEMS of
-// them if they are tiles.
-void give_some(const Stream& stream, std::uint32_t begin, std::uint32_t end, Share& share) {
+// Gives tiles `begin` to `end` - 1 of the stream to the block: of at most GANDER_TOKEN_MAX_ITEMS
+// items.
+void give_tiles(const Stream& stream, std::uint32_t begin, std::uint32_t end, Share& share) {
+  const std::uint32_t row_blocks = stream.segment.row_blocks;
+  const std::uint32_t first = begin / row_blocks;
+  const std::uint32_t last = (end + row_blocks - 1) / row_blocks;
   Segment segment = stream.segment;
-  segment.items = end - begin;
-  segment.first_row = begin * stream.item_rows;
-  segment.rows = std::min(end * stream.item_rows, stream.placed->matrix.rows) - segment.first_row;
+  segment.items = last - first;
+  segment.tiles = end - begin;
+  segment.first_tile = begin % row_blocks;
+  segment.first_row = first * kTileRows;
+  segment.rows = std::min(last * kTileRows, stream.placed->matrix.rows) - segment.first_row;
+  share.segments.push_back(segment);
+  // first_tile() in kernels/persistent/rows.h
+  std::uint32_t tile = begin;
+  for (std::uint32_t warp = 0; warp < GANDER_TOKEN_WARPS; ++warp) {
+    const std::uint32_t longer = warp < segment.tiles % GANDER_TOKEN_WARPS ? 1 : 0;
+    const std::uint32_t run_end = tile + segment.tiles / GANDER_TOKEN_WARPS + longer;
+    for (; tile < run_end; ++tile) {
+      add_piece(stream, std::uint64_t{tile} * stream.piece_bytes, stream.piece_bytes, warp, share);
+    }
+  }
+}
+
+// Gives rows of floats to the block. They count on, so that a block with few in each stage still
+// keeps its warps busy.
+void give_rows(const Stream& stream, std::uint32_t begin, std::uint32_t end, Share& share) {
+  Segment segment = stream.segment;
+  segment.items = segment.rows = end - begin;
+  segment.first_row = begin;
   segment.first_warp = share.rows % GANDER_TOKEN_WARPS;
   share.segments.push_back(segment);
-  const std::uint64_t at = std::uint64_t{begin} * stream.item_bytes;
-  if (stream.tiled()) {
-    // first_tile() in kernels/persistent/rows.h
-    const std::uint32_t tiles = segment.items * segment.row_blocks;
-    std::uint32_t tile = 0;
-    for (std::uint32_t warp = 0; warp < GANDER_TOKEN_WARPS; ++warp) {
-      const std::uint32_t longer = warp < tiles % GANDER_TOKEN_WARPS ? 1 : 0;
-      const std::uint32_t last = tile + tiles / GANDER_TOKEN_WARPS + longer;
-      for (; tile < last; ++tile) {
-        add_piece(stream, at + std::uint64_t{tile} * stream.piece_bytes, stream.piece_bytes, warp,
-                  share);
-      }
-    }
-    return;
-  }
-  // The rows of a block count on, so that one with few in each stage still keeps its warps busy.
-  for (std::uint32_t item = 0; item < segment.items; ++item, ++share.rows) {
+  for (std::uint32_t row = begin; row < end; ++row, ++share.rows) {
     for (std::uint32_t part = 0; part < stream.item_bytes; part += stream.piece_bytes) {
-      add_piece(stream, at + std::uint64_t{item} * stream.item_bytes + part,
+      add_piece(stream, std::uint64_t{row} * stream.item_bytes + part,
                 std::min(stream.piece_bytes, stream.item_bytes - part),
                 share.rows % GANDER_TOKEN_WARPS, share);
     }
   }
 }
 
+// Gives items `begin` to `end` - 1 of the stream to the block.
 void give(const Stream& stream, std::uint32_t begin, std::uint32_t end, Share& share) {
-  const std::uint32_t most = stream.tiled() ? GANDER_TOKEN_MAX_ITEMS : end;
-  for (; begin < end; begin += std::min(most, end - begin)) {
-    give_some(stream, begin, std::min(end, begin + most), share);
+  if (begin >= end) return;
+  if (!stream.tiled()) {
+    give_rows(stream, begin, end, share);
+    return;
+  }
+  const std::uint32_t row_blocks = stream.segment.row_blocks;
+  for (; begin < end; begin += GANDER_TOKEN_MAX_ITEMS) {
+    const std::uint32_t most = std::min(end, begin + GANDER_TOKEN_MAX_ITEMS);
+    give_tiles(stream, begin * row_blocks, most * row_blocks, share);
   }
 }
 
@@ -193,8 +207,23 @@ void deal_out_bytes(std::span<const Stream> stage, std::span<Share> shares) {
   }
 }
 
+// What is added to x may be added by several blocks: tiles of the output matrix, as even as can be.
+void deal_out_tiles(const Stream& stream, std::span<Share> shares) {
+  const std::uint64_t tiles = std::uint64_t{stream.segment.items} * stream.segment.row_blocks;
+  for (std::size_t block = 0; block < shares.size(); ++block) {
+    const auto begin = static_cast<std::uint32_t>(tiles * block / shares.size());
+    const auto end = static_cast<std::uint32_t>(tiles * (block + 1) / shares.size());
+    const std::uint32_t most = (GANDER_TOKEN_MAX_ITEMS - 1) * stream.segment.row_blocks;
+    for (std::uint32_t at = begin; at < end; at += most) {
+      give_tiles(stream, at, std::min(end, at + most), shares[block]);
+    }
+  }
+}
+
 void deal_out(std::span<const Stream> stage, std::span<Share> shares) {
-  if (2 * stage.size() <= shares.size()) {
+  if (stage.front().segment.role == GANDER_ROLE_OUTPUT && stage.front().tiled()) {
+    deal_out_tiles(stage.front(), shares);
+  } else if (2 * stage.size() <= shares.size()) {
     deal_out_matrices(stage, shares);
   } else {
     deal_out_bytes(stage, shares);
@@ -247,7 +276,10 @@ TokenPlan plan_token(const Config& config, const TokenWeights& weights, const De
       fixed + 6 * config.layers * static_cast<std::uint32_t>(sizeof(Segment));
   const std::uint32_t per_warp =
       info.max_group_memory > guess ? (info.max_group_memory - guess) / GANDER_TOKEN_WARPS : 0;
-  const auto stages = make_streams(weights, std::min(per_warp / kWantedSlots, kMostPieceBytes));
+  // Rows of floats beside tiles come in pieces no longer than those.
+  const std::uint32_t tile = tile_bytes(weights.layers.back().ffn_key.matrix.type);
+  const std::uint32_t most = tile > 0 ? std::min(tile, kMostPieceBytes) : kMostPieceBytes;
+  const auto stages = make_streams(weights, std::min(per_warp / kWantedSlots, most));
 
   std::vector<Share> shares(blocks);
   std::vector<BlockPlan> ends(blocks);  // how far the layers go in each share
@@ -298,20 +330,28 @@ TokenPlan plan_token(const Config& config, const TokenWeights& weights, const De
   plan.group_memory = other + slots * slot;
   for (const PlacedLayer& layer : weights.layers) {
     plan.layers.push_back(plan_layer(layer));
-    for (const Placed* placed : {&layer.w2, &layer.a2, &layer.v2, &layer.g2, &layer.ffn_value}) {
+    for (const Placed* placed : {&layer.w2, &layer.a2, &layer.v2, &layer.g2}) {
       if (placed->matrix.rows > 0) {
         plan.weight_types |= 1U << static_cast<std::uint32_t>(placed->type());
       }
     }
+    plan.weight_types |= 1U << (GANDER_VALUE_TYPES + plan.layers.back().type_value);
   }
   plan.parameters.layers = config.layers;
   LayerPlan head = {};
   head.ln1 = offset_of(weights.ln_out);
   plan.layers.push_back(head);
+  // Matrices of stage E that fit in a cache of tens of megabytes beside what streams through it.
+  constexpr std::uint64_t kMostExpected = std::uint64_t{16} << 20;
+  const PlacedLayer& some = weights.layers.back();
+  plan.parameters.expects_units = some.ffn_value.bytes <= kMostExpected ? 1 : 0;
   // Addends of a channel are counted in 12 bits.
-  const std::uint32_t most_slices = std::min(config.ffn_width / 32, 4095 / config.layers - 1);
-  plan.parameters.value_slices =
+  const std::uint32_t most_slices =
+      std::min(config.ffn_width / 32, 4095 / config.layers - config.width / kTileColumns);
+  const std::uint32_t slices =
       std::clamp(blocks / (config.width / GANDER_VALUE_TILE), 1U, most_slices);
+  const std::uint32_t units = ((config.ffn_width + slices - 1) / slices + 31) / 32 * 32;
+  plan.parameters.value_slices = (config.ffn_width + units - 1) / units;  // none is empty
   return plan;
 }
 

@@ -103,6 +103,8 @@ inline float reciprocal(float x) {
 
 // Bytes that the block will read: begins to bring them near. Thread `index` does its part.
 inline void expect(const void*, uint, uint) {}
+// The 128 bytes that this one is among.
+inline void expect_line(const void*) {}
 
 inline ulong nanoseconds() {
   return 0;
@@ -225,9 +227,12 @@ MSL_FUNCTION float reciprocal(float x) {
   return result;
 }
 
+MSL_FUNCTION void expect_line(const void* from) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"((const MSL_GLOBAL char*)from));
+}
 MSL_FUNCTION void expect(const void* from, uint bytes, uint index) {
   for (uint i = index * 128; i < bytes; i += __nvvm_read_ptx_sreg_ntid_x() * 128) {
-    asm volatile("prefetch.global.L2 [%0];" ::"l"((const MSL_GLOBAL char*)from + i));
+    expect_line((const char*)from + i);
   }
 }
 
