@@ -70,7 +70,6 @@ struct TokenParameters {
   uint slot_bytes;     // of a piece in the ring, a multiple of 16
   uint vector_bytes;   // of thread-group memory for a stage's vector
   uint value_slices;   // of the hidden units, in stage E
-  uint expects_units;  // 1: they are brought near before stage E, those that are zero too
   uint has_head;       // 0: leaves the state only
   uint traced;         // 1: the first block notes when it begins each stage
 };

@@ -121,19 +121,6 @@ static inline Slice slice_of(uint block, uint slices) {
   return slice;
 }
 
-// Memory begins to bring units of the slice near before it is known which of them are needed: for
-// matrices that fit in the cache beside everything else. Only what most of their bytes are.
-static inline void expect_slice(device const uchar* matrix, uint type, Slice slice, uint index) {
-  const uint bits = type == GANDER_F32    ? 32u
-                    : type <= GANDER_BF16 ? 16u
-                    : type == GANDER_Q8_0 ? 8u
-                                          : 4u;
-  for (uint unit = slice.begin + index; unit < slice.end; unit += GANDER_TOKEN_THREADS) {
-    device const uchar* row = part_row(matrix, unit, bits) + slice.channel / 8u * bits;
-    for (uint i = 0u; i < GANDER_VALUE_TILE / 8u * bits; i += 128u) expect_line(row + i);
-  }
-}
-
 static inline void run_value(Results results, device const uchar* value, uint type, uint block,
                              uint slices, device const uint* entered, uint blocks, uint stage,
                              threadgroup uchar* memory, uint warp, uint lane) {

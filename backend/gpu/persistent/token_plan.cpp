@@ -341,10 +341,6 @@ TokenPlan plan_token(const Config& config, const TokenWeights& weights, const De
   LayerPlan head = {};
   head.ln1 = offset_of(weights.ln_out);
   plan.layers.push_back(head);
-  // Matrices of stage E that fit in a cache of tens of megabytes beside what streams through it.
-  constexpr std::uint64_t kMostExpected = std::uint64_t{16} << 20;
-  const PlacedLayer& some = weights.layers.back();
-  plan.parameters.expects_units = some.ffn_value.bytes <= kMostExpected ? 1 : 0;
   // Addends of a channel are counted in 12 bits.
   const std::uint32_t most_slices =
       std::min(config.ffn_width / 32, 4095 / config.layers - config.width / kTileColumns);

@@ -103,8 +103,6 @@ inline float reciprocal(float x) {
 
 // Bytes that the block will read: begins to bring them near. Thread `index` does its part.
 inline void expect(const void*, uint, uint) {}
-// The 128 bytes that this one is among.
-inline void expect_line(const void*) {}
 
 inline ulong nanoseconds() {
   return 0;
@@ -159,9 +157,11 @@ MSL_FUNCTION void begin_piece(void* to, const void* from, uint bytes, ulong* don
   asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(shared_address(done)),
                "r"(bytes)
                : "memory");
+  // What is read once must not drive from the second-level cache what will be read again.
   asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
-          "r"(shared_address(to)),
+      "{ .reg .b64 once; createpolicy.fractional.L2::evict_first.b64 once, 1.0; "
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1], %2, [%3], once; }" ::"r"(shared_address(to)),
       "l"((const MSL_GLOBAL void*)from), "r"(bytes), "r"(shared_address(done))
       : "memory");
 }
@@ -227,12 +227,9 @@ MSL_FUNCTION float reciprocal(float x) {
   return result;
 }
 
-MSL_FUNCTION void expect_line(const void* from) {
-  asm volatile("prefetch.global.L2 [%0];" ::"l"((const MSL_GLOBAL char*)from));
-}
 MSL_FUNCTION void expect(const void* from, uint bytes, uint index) {
   for (uint i = index * 128; i < bytes; i += __nvvm_read_ptx_sreg_ntid_x() * 128) {
-    expect_line((const char*)from + i);
+    asm volatile("prefetch.global.L2 [%0];" ::"l"((const MSL_GLOBAL char*)from + i));
   }
 }
 
