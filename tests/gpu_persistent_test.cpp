@@ -30,7 +30,7 @@ Config small_config(std::uint32_t width = 256) {
   config.width = width;
   config.heads = width / 64;
   config.ffn_width = 2 * width + 256;
-  config.layers = 3;
+  config.layers = 2;
   config.rank_w = 40;
   config.rank_a = 72;
   config.rank_v = 24;
@@ -41,7 +41,7 @@ Config small_config(std::uint32_t width = 256) {
 
 std::unique_ptr<GpuBackend> persistent(const std::shared_ptr<const Weights>& weights,
                                        const EmulatedOptions& options = {
-                                           .resident_groups = 3, .max_group_memory = 200 << 10}) {
+                                           .resident_groups = 7, .max_group_memory = 200 << 10}) {
   auto backend = std::make_unique<GpuBackend>(weights, open_resident_test_device(options));
   EXPECT_NE(backend->persistent(), nullptr);
   EXPECT_EQ(backend->token_program().dispatches.size(), 2U);
@@ -86,7 +86,7 @@ TEST(GpuPersistent, WideModels) {
   }
 }
 
-// Runs of tiles that begin and end inside of a row of tiles.
+// Runs of tiles that begin and end inside of a row of tiles; more rows of tiles than a segment has.
 TEST(GpuPersistent, WideQuantisedModels) {
   Config config = small_config(1280);
   config.layers = 2;
@@ -101,7 +101,7 @@ TEST(GpuPersistent, WideQuantisedModels) {
 TEST(GpuPersistent, AnyNumberOfBlocksAndSlots) {
   const std::shared_ptr<const Weights> weights = synthetic(small_config(), DataType::Q4_K);
   const std::vector<TokenId> text = some_tokens(weights->config, 2);
-  for (const std::uint32_t blocks : {1U, 2U, 7U}) {
+  for (const std::uint32_t blocks : {7U, 8U, 19U}) {
     for (const std::uint32_t kilobytes : {99U, 227U}) {
       const std::unique_ptr<GpuBackend> backend =
           persistent(weights, {.resident_groups = blocks, .max_group_memory = kilobytes << 10});
@@ -116,7 +116,7 @@ TEST(GpuPersistent, AnyOrderLeavesTheSameBits) {
   const std::vector<float> expected = logits_of(*persistent(weights), text);
   for (const Order order : {Order::Reverse, Order::Shuffled}) {
     const std::unique_ptr<GpuBackend> backend =
-        persistent(weights, {.order = order, .resident_groups = 3, .max_group_memory = 200 << 10});
+        persistent(weights, {.order = order, .resident_groups = 7, .max_group_memory = 200 << 10});
     EXPECT_EQ(logits_of(*backend, text), expected);
   }
 }
@@ -187,7 +187,7 @@ TEST(GpuPersistent, OtherModelsRunStageByStage) {
   const auto supports = [](const Config& config) {
     const std::shared_ptr<const Weights> weights = synthetic(config, DataType::F32);
     DeviceInfo info;
-    info.resident_groups = 4;
+    info.resident_groups = 8;
     info.max_group_memory = 200 << 10;
     return PersistentToken::supports(*weights, info);
   };
@@ -197,9 +197,13 @@ TEST(GpuPersistent, OtherModelsRunStageByStage) {
   const std::shared_ptr<const Weights> weights = synthetic(small_config(), DataType::F32);
   EXPECT_FALSE(PersistentToken::supports(*weights, DeviceInfo{}));
   DeviceInfo small;
-  small.resident_groups = 4;
+  small.resident_groups = 8;
   small.max_group_memory = 48 << 10;
   EXPECT_FALSE(PersistentToken::supports(*weights, small));
+  DeviceInfo few;
+  few.resident_groups = 6;
+  few.max_group_memory = 200 << 10;
+  EXPECT_FALSE(PersistentToken::supports(*weights, few));
 }
 
 }  // namespace

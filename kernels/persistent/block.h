@@ -87,17 +87,29 @@ static inline Inputs load_inputs(Block block, uint norm, device const float* shi
   return inputs;
 }
 
-// The block's segments of a stage, times x.
+// The block's segments of a stage times the shared vector, which a barrier has completed. There is
+// more than one only where a matrix has many rows for few blocks.
+static inline void multiply_segments(thread Block& block, thread Ring& ring, uint stage,
+                                     Results results, thread uint2& largest) {
+  const SharedVector shared = shared_vector(block.memory.vector);
+  bool has_more = has_segment(block, stage);
+  while (has_more) {
+    multiply_segment(ring, block.warp, block.memory.segments[block.next], shared, block.memory.sums,
+                     results, largest);
+    ++block.next;
+    has_more = has_segment(block, stage);
+    if (has_more) threadgroup_barrier(mem_flags::mem_threadgroup);
+  }
+}
+
+// The block's rows of a stage times x.
 static inline void multiply_plain(thread Block& block, thread Ring& ring, uint stage, Quads x,
                                   Results results, thread uint2& largest) {
   if (!has_segment(block, stage)) return;
-  const SharedVector shared = shared_vector(block.memory.vector);
-  store_vector(x, shared, is_quantised(block.memory.segments[block.next].type), block.thread_index);
-  for (; has_segment(block, stage); ++block.next) {
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    multiply_segment(ring, block.warp, block.memory.segments[block.next], shared, block.memory.sums,
-                     results, largest);
-  }
+  store_vector(x, shared_vector(block.memory.vector),
+               is_quantised(block.memory.segments[block.next].type), block.thread_index);
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  multiply_segments(block, ring, stage, results, largest);
 }
 
 // Stages that read x, as they count up for ever: two in a round, of the time mix and the channel
@@ -134,34 +146,24 @@ static inline void keep(Block block, Kept kept, uint which) {
   store_quads(vector, kept.shift, block.thread_index);
 }
 
-// The block's segments of a stage times LN(x), mixed with the token before: a block may have
-// several matrices of the time mix, each with another row of `mix`, the first of which is among the
-// inputs. `which` is 0 for the time mix, 1 for the channel mix.
+// The block's rows of a stage that begins with a LayerNorm, times LN(x) mixed with the token
+// before. A block has rows of one matrix in a stage, so that it needs one row of `mix`; without any
+// it enters the stage all the same. `which` is 0 for the time mix, 1 for the channel mix.
 static inline void multiply_mixed(thread Block& block, thread Ring& ring, uint stage, Inputs inputs,
-                                  uint mix, Quads x, Kept kept, uint which, Results results,
+                                  Quads x, Kept kept, uint which, Results results,
                                   thread uint2& largest) {
-  const SharedVector shared = shared_vector(block.memory.vector);
   x = normalize(x, inputs.weight, inputs.bias, block.memory.partials, block.warp, block.lane);
   if (keeps(block)) {
     keep(block, kept, 1u - which);
     store_quads(x, kept.own + which * kWidth, block.thread_index);
   }
-  bool is_first = true;
-  for (; has_segment(block, stage); ++block.next) {
-    const Segment segment = block.memory.segments[block.next];
-    if (!is_first) {
-      inputs.mix =
-          load_quads(floats_at(block, mix) + mix_of(segment.role) * kWidth, block.thread_index);
-      threadgroup_barrier(mem_flags::mem_threadgroup);
-    }
-    store_vector(mixed(x, inputs.shift, inputs.mix), shared, is_quantised(segment.type),
-                 block.thread_index);
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    if (is_first) enter(block, results.round, which);
-    is_first = false;
-    multiply_segment(ring, block.warp, segment, shared, block.memory.sums, results, largest);
+  if (has_segment(block, stage)) {
+    store_vector(mixed(x, inputs.shift, inputs.mix), shared_vector(block.memory.vector),
+                 is_quantised(block.memory.segments[block.next].type), block.thread_index);
   }
-  if (is_first) enter(block, results.round, which);
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  enter(block, results.round, which);
+  multiply_segments(block, ring, stage, results, largest);
 }
 
 // The block's best token: of its lanes, then of its warps.

@@ -5,6 +5,7 @@
 
 #define GANDER_TOKEN_THREADS 512
 #define GANDER_TOKEN_WARPS 16
+#define GANDER_TOKEN_MIN_BLOCKS 7    // one for each matrix of stage A
 #define GANDER_TOKEN_MAX_WIDTH 4096  // two quads of channels a thread
 #define GANDER_TOKEN_MAX_SLOTS 8     // of a warp's ring
 #define GANDER_VALUE_TILE 256        // channels of a tile of stage E
@@ -67,9 +68,9 @@ struct LayerPlan {
 
 struct TokenParameters {
   uint layers;
-  uint slot_bytes;     // of a piece in the ring, a multiple of 16
-  uint vector_bytes;   // of thread-group memory for a stage's vector
-  uint value_slices;   // of the hidden units, in stage E
-  uint has_head;       // 0: leaves the state only
-  uint traced;         // 1: the first block notes when it begins each stage
+  uint slot_bytes;    // of a piece in the ring, a multiple of 16
+  uint vector_bytes;  // of thread-group memory for a stage's vector
+  uint value_slices;  // of the hidden units, in stage E
+  uint has_head;      // 0: leaves the state only
+  uint traced;        // 1: the first block notes when it begins each stage
 };

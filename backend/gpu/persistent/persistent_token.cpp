@@ -43,10 +43,10 @@ bool PersistentToken::supports(const Weights& weights, const DeviceInfo& info) {
   const Config& config = weights.config;
   const std::uint64_t ranks =
       std::uint64_t{config.rank_w} + config.rank_a + config.rank_v + config.rank_g;
-  if (info.resident_groups == 0 || info.resident_groups > GANDER_TOKEN_THREADS ||
-      ranks > 2 * GANDER_TOKEN_THREADS || config.head_size != 64 || config.width % 256 != 0 ||
-      config.width > GANDER_TOKEN_MAX_WIDTH || config.ffn_width % 256 != 0 ||
-      config.width / GANDER_VALUE_TILE > info.resident_groups) {
+  if (info.resident_groups < GANDER_TOKEN_MIN_BLOCKS ||
+      info.resident_groups > GANDER_TOKEN_THREADS || ranks > 2 * GANDER_TOKEN_THREADS ||
+      config.head_size != 64 || config.width % 256 != 0 || config.width > GANDER_TOKEN_MAX_WIDTH ||
+      config.ffn_width % 256 != 0 || config.width / GANDER_VALUE_TILE > info.resident_groups) {
     return false;
   }
   for (const gander::LayerWeights& layer : weights.layers) {

@@ -154,13 +154,22 @@ void give(const Stream& stream, std::uint32_t begin, std::uint32_t end, Share& s
   }
 }
 
+// What a warp has to do for `items` items of a block, in instructions: a tile takes about 190, 256
+// columns of a row of floats 40. Warps of tiles share a row, rows of floats have one warp each.
+double work_of(const Stream& stream, std::uint32_t items) {
+  const std::uint32_t row_blocks = stream.segment.row_blocks;
+  if (stream.tiled()) return 190.0 * items * row_blocks / GANDER_TOKEN_WARPS;
+  const std::uint32_t rows = (items + GANDER_TOKEN_WARPS - 1) / GANDER_TOKEN_WARPS;
+  return 40.0 * rows * row_blocks;
+}
+
 // Blocks for each of the streams, at least one: the next one always goes where a block has most.
 std::vector<std::uint32_t> blocks_for(std::span<const Stream> stage, std::uint32_t blocks) {
   std::vector<std::uint32_t> counts(stage.size(), 1);
   for (auto left = blocks - static_cast<std::uint32_t>(stage.size()); left > 0; --left) {
     std::size_t most = 0;
     const auto share = [&](std::size_t i) {
-      return static_cast<double>(stage[i].bytes()) / counts[i];
+      return work_of(stage[i], (stage[i].segment.items + counts[i] - 1) / counts[i]);
     };
     for (std::size_t i = 1; i < stage.size(); ++i) {
       if (share(i) > share(most)) most = i;
@@ -185,28 +194,6 @@ void deal_out_matrices(std::span<const Stream> stage, std::span<Share> shares) {
   }
 }
 
-// Where there are too few blocks for that: runs of items across matrices, as even in bytes as whole
-// items can be.
-void deal_out_bytes(std::span<const Stream> stage, std::span<Share> shares) {
-  std::uint64_t all = 0;
-  for (const Stream& stream : stage) all += stream.bytes();
-  std::uint64_t before = 0;  // bytes of the streams before
-  for (const Stream& stream : stage) {
-    const auto item_at = [&](std::size_t block) {
-      const std::uint64_t at = all * block / shares.size();
-      const std::uint64_t own = at > before ? at - before : 0;
-      const std::uint64_t item = (own + stream.item_bytes / 2) / stream.item_bytes;
-      return static_cast<std::uint32_t>(std::min<std::uint64_t>(item, stream.segment.items));
-    };
-    for (std::size_t block = 0; block < shares.size(); ++block) {
-      const std::uint32_t end =
-          block + 1 == shares.size() ? stream.segment.items : item_at(block + 1);
-      give(stream, item_at(block), end, shares[block]);
-    }
-    before += stream.bytes();
-  }
-}
-
 // What is added to x may be added by several blocks: tiles of the output matrix, as even as can be.
 void deal_out_tiles(const Stream& stream, std::span<Share> shares) {
   const std::uint64_t tiles = std::uint64_t{stream.segment.items} * stream.segment.row_blocks;
@@ -223,10 +210,8 @@ void deal_out_tiles(const Stream& stream, std::span<Share> shares) {
 void deal_out(std::span<const Stream> stage, std::span<Share> shares) {
   if (stage.front().segment.role == GANDER_ROLE_OUTPUT && stage.front().tiled()) {
     deal_out_tiles(stage.front(), shares);
-  } else if (2 * stage.size() <= shares.size()) {
-    deal_out_matrices(stage, shares);
   } else {
-    deal_out_bytes(stage, shares);
+    deal_out_matrices(stage, shares);
   }
 }
 
