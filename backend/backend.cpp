@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/thread_pool.h"
@@ -22,7 +23,7 @@ std::unique_ptr<Backend> create_cpu_backend(std::shared_ptr<const Weights> weigh
   // More threads than cores would only take turns.
   const unsigned cores = usable_cores();
   const unsigned threads = options.threads == 0 ? cores : std::min(options.threads, cores);
-  return std::make_unique<CpuBackend>(std::move(weights), threads);
+  return std::make_unique<CpuBackend>(std::move(weights), threads, best_kernels(), options.slots);
 }
 
 // A GPU that is not there, that cannot hold the model or that computes it wrongly is not used, and
@@ -62,11 +63,33 @@ std::unique_ptr<Backend> create_backend(std::string_view name,
                                         const BackendOptions& options) {
   if (name == "auto") return create_best_backend(std::move(weights), options);
   if (name == "cpu") return create_cpu_backend(std::move(weights), options);
-  if (name == "reference") return std::make_unique<ReferenceBackend>(std::move(weights));
+  if (name == "reference") return std::make_unique<ReferenceBackend>(std::move(weights), options.slots);
   if (name == "metal" || name == "cuda" || name == "emulated") {
     return create_gpu_backend(name, std::move(weights), options);
   }
   fail("there is no backend called {}; choose one of {}", name, fmt::join(backend_names(), ", "));
+}
+
+void step_by_sequence(
+    std::span<const SequenceStep> steps, std::uint32_t vocab_size, std::span<float> logits,
+    std::span<TokenId> best,
+    const std::function<void(const SequenceStep& step, std::span<float> logits)>& forward) {
+  std::vector<float> own;
+  for (const SequenceStep& step : steps) {
+    std::size_t rows = 0;
+    if (step.which == Logits::Last) rows = 1;
+    if (step.which == Logits::All) rows = step.tokens.size();
+    if (logits.empty()) own.resize(rows * vocab_size);
+    const std::span<float> all = logits.empty() ? std::span(own) : logits.first(rows * vocab_size);
+    if (!logits.empty()) logits = logits.subspan(all.size());
+    forward(step, all);
+    if (best.empty()) continue;
+    for (std::size_t row = 0; row < rows; ++row) {
+      const auto of_row = all.subspan(row * vocab_size, vocab_size);
+      best[row] = static_cast<TokenId>(std::ranges::max_element(of_row) - of_row.begin());
+    }
+    best = best.subspan(rows);
+  }
 }
 
 }  // namespace gander

@@ -14,10 +14,17 @@
 
 namespace gander {
 
-/// Which logits Backend::forward returns.
+/// Which logits Backend::forward and step return.
 enum class Logits { None, Last, All };
 
-/// Executes a model on one device, for one sequence whose state it holds.
+/// Tokens that a step feeds to one of a backend's sequences.
+struct SequenceStep {
+  std::uint32_t slot = 0;           ///< of the sequence, below Backend::slots()
+  std::span<const TokenId> tokens;  ///< at least one, each below vocab_size
+  Logits which = Logits::Last;
+};
+
+/// Executes a model on one device, for some sequences whose states it holds, each in a slot.
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -26,17 +33,27 @@ class Backend {
   /// For people, for example "cpu (avx512, 2 threads)".
   virtual std::string description() const = 0;
 
-  /// Feeds `tokens` (at least one, each below vocab_size) to the sequence. `logits` receives V
-  /// floats after the last token (Last), V after every token (All), or nothing and may be empty.
-  /// Any split of a text into calls leaves the same bits in state and logits. Does not allocate
-  /// after the first call of a given shape, and throws nothing.
+  /// Feeds `tokens` (at least one, each below vocab_size) to the sequence in slot 0. `logits`
+  /// receives V floats after the last token (Last), V after every token (All), or nothing and may
+  /// be empty. Any split of a text into calls leaves the same bits in state and logits where the
+  /// backend does not say otherwise. Does not allocate after the first call of a given shape, and
+  /// throws nothing.
   virtual void forward(std::span<const TokenId> tokens, Logits which, std::span<float> logits) = 0;
 
-  /// Copies the sequence's state out, or replaces it; `state` must fit config().
-  virtual void read_state(State& state) const = 0;
-  virtual void write_state(const State& state) = 0;
+  /// Sequences it holds: slots 0 to slots() - 1.
+  virtual std::uint32_t slots() const = 0;
+  /// Feeds several sequences, each slot at most once. Of the rows that want logits, in the order of
+  /// the steps, `logits` receives V floats each and `best` the token of the largest, the first of
+  /// equal ones; either may be empty. What a sequence's state and logits become does not depend on
+  /// the others in the step, nor on how its text is cut into steps.
+  virtual void step(std::span<const SequenceStep> steps, std::span<float> logits,
+                    std::span<TokenId> best = {}) = 0;
+
+  /// Copies a sequence's state out, or replaces it; `state` must fit config().
+  virtual void read_state(State& state, std::uint32_t slot = 0) const = 0;
+  virtual void write_state(const State& state, std::uint32_t slot = 0) = 0;
   /// Starts a new sequence: the state of zeros.
-  virtual void reset() = 0;
+  virtual void reset(std::uint32_t slot = 0) = 0;
 
   /// What generates on the backend's device, for as long as the backend lives; null where the CPU
   /// samples.
@@ -44,6 +61,7 @@ class Backend {
 };
 
 struct BackendOptions {
+  std::uint32_t slots = 1;     ///< sequences it holds
   unsigned threads = 0;        ///< of the CPU; 0: one per core this process may use
   std::string device = {};     ///< which GPU, by its name or number; empty: the first that serves
   std::string capture = {};    ///< Metal: records GPU work into this .gputrace
@@ -64,5 +82,12 @@ std::vector<std::string_view> backend_names();
 std::unique_ptr<Backend> create_backend(std::string_view name,
                                         std::shared_ptr<const Weights> weights,
                                         const BackendOptions& options = {});
+
+/// Backend::step for a backend that computes one sequence after the other: `forward(step, logits)`
+/// feeds one, and is given room for all logits that it wants.
+void step_by_sequence(
+    std::span<const SequenceStep> steps, std::uint32_t vocab_size, std::span<float> logits,
+    std::span<TokenId> best,
+    const std::function<void(const SequenceStep& step, std::span<float> logits)>& forward);
 
 }  // namespace gander

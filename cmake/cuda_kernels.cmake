@@ -41,7 +41,11 @@ function(gander_cuda_kernels target)
       VERBATIM)
     gander_ptx(${folder}/${name}.cpp ${folder}/${name}.ptx sm_80)
     list(APPEND modules ${folder}/${name}.ptx)
-    if(relative MATCHES "\\.msl$")
+    if(relative MATCHES "tensor\\.msl$")
+      # Products from shared memory: an instruction that Hopper has and no later GPU.
+      gander_ptx(${folder}/${name}.cpp ${folder}/${name}.sm_90a.ptx sm_90a -DMSL_WGMMA=1)
+      list(APPEND modules ${folder}/${name}.sm_90a.ptx)
+    elseif(relative MATCHES "\\.msl$")
       # Hopper's copy engine: the driver takes the newest that the GPU can run.
       gander_ptx(${folder}/${name}.cpp ${folder}/${name}.sm_90.ptx sm_90 -DMSL_BULK_COPIES=1)
       list(APPEND modules ${folder}/${name}.sm_90.ptx)

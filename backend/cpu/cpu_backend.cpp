@@ -26,9 +26,9 @@ void transpose_matrices(State& state) {
 }  // namespace
 
 CpuBackend::CpuBackend(std::shared_ptr<const Weights> weights, unsigned threads,
-                       const Kernels& kernels)
+                       const Kernels& kernels, std::uint32_t slots)
     : kernels_(kernels),
-      state_(weights->config),
+      states_(slots, State(weights->config)),
       activations_(weights->config, kChunk, threads),
       pool_(threads) {
   weights_ = prepare_weights(std::move(weights), pool_);
@@ -40,33 +40,45 @@ std::string CpuBackend::description() const {
 }
 
 void CpuBackend::forward(std::span<const TokenId> tokens, Logits which, std::span<float> logits) {
+  feed({0, tokens, which}, logits);
+}
+
+void CpuBackend::step(std::span<const SequenceStep> steps, std::span<float> logits,
+                      std::span<TokenId> best) {
+  step_by_sequence(steps, config().vocab_size, logits, best,
+                   [this](const SequenceStep& step, std::span<float> out) { feed(step, out); });
+}
+
+void CpuBackend::feed(const SequenceStep& step, std::span<float> logits) {
+  State& state = states_[step.slot];
+  std::span<const TokenId> tokens = step.tokens;
   while (!tokens.empty()) {
     const std::span<const TokenId> chunk = tokens.first(std::min(tokens.size(), kChunk));
     tokens = tokens.subspan(chunk.size());
     std::size_t wanted = 0;
-    if (which == Logits::All) wanted = chunk.size();
-    if (which == Logits::Last && tokens.empty()) wanted = 1;
+    if (step.which == Logits::All) wanted = chunk.size();
+    if (step.which == Logits::Last && tokens.empty()) wanted = 1;
 
-    pool_.run([this, chunk, wanted, out = logits.data()](Worker& worker) {
-      run_chunk(worker, chunk, wanted, out);
+    pool_.run([this, &state, chunk, wanted, out = logits.data()](Worker& worker) {
+      run_chunk(worker, state, chunk, wanted, out);
     });
     logits = logits.subspan(wanted * config().vocab_size);
   }
 }
 
-void CpuBackend::read_state(State& state) const {
-  state = state_;
+void CpuBackend::read_state(State& state, std::uint32_t slot) const {
+  state = states_[slot];
   transpose_matrices(state);
 }
 
-void CpuBackend::write_state(const State& state) {
-  state_ = state;
-  transpose_matrices(state_);
+void CpuBackend::write_state(const State& state, std::uint32_t slot) {
+  states_[slot] = state;
+  transpose_matrices(states_[slot]);
 }
 
-void CpuBackend::run_chunk(Worker& worker, std::span<const TokenId> tokens, std::size_t wanted,
-                           float* logits) {
-  const StageContext context = {weights_, kernels_, activations_, state_, worker, tokens.size()};
+void CpuBackend::run_chunk(Worker& worker, State& state, std::span<const TokenId> tokens,
+                           std::size_t wanted, float* logits) {
+  const StageContext context = {weights_, kernels_, activations_, state, worker, tokens.size()};
   embed(context, tokens);
   for (std::uint32_t layer = 0; layer < config().layers; ++layer) {
     time_mix_in(context, layer);

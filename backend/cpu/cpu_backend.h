@@ -26,22 +26,27 @@ class CpuBackend final : public Backend {
   static constexpr std::size_t kChunk = 128;
 
   CpuBackend(std::shared_ptr<const Weights> weights, unsigned threads,
-             const Kernels& kernels = best_kernels());
+             const Kernels& kernels = best_kernels(), std::uint32_t slots = 1);
 
   const Config& config() const override { return weights_.source->config; }
   std::string description() const override;
   void forward(std::span<const TokenId> tokens, Logits which, std::span<float> logits) override;
-  void read_state(State& state) const override;
-  void write_state(const State& state) override;
-  void reset() override { state_.clear(); }
+  std::uint32_t slots() const override { return static_cast<std::uint32_t>(states_.size()); }
+  /// One sequence after the other.
+  void step(std::span<const SequenceStep> steps, std::span<float> logits,
+            std::span<TokenId> best = {}) override;
+  void read_state(State& state, std::uint32_t slot = 0) const override;
+  void write_state(const State& state, std::uint32_t slot = 0) override;
+  void reset(std::uint32_t slot = 0) override { states_[slot].clear(); }
 
  private:
-  void run_chunk(Worker& worker, std::span<const TokenId> tokens, std::size_t wanted,
+  void feed(const SequenceStep& step, std::span<float> logits);
+  void run_chunk(Worker& worker, State& state, std::span<const TokenId> tokens, std::size_t wanted,
                  float* logits);
 
   const Kernels& kernels_;
   CpuWeights weights_;
-  State state_;  // with the matrices S transposed: see HeadStep
+  std::vector<State> states_;  // by slot, with the matrices S transposed: see HeadStep
   Activations activations_;
   ThreadPool pool_;  // destroyed first: its threads may look at the others until it is
 };

@@ -12,11 +12,12 @@
 
 namespace gander::gpu {
 
-MemoryPlan plan_memory(const Weights& weights, const LaunchShapes& shapes, const DeviceInfo& info) {
+MemoryPlan plan_memory(const Weights& weights, const LaunchShapes& shapes, const DeviceInfo& info,
+                       std::uint32_t slots) {
   MemoryPlan plan;
   plan.weights = plan_weights(weights, info);
   RecordingDevice state(info);
-  make_state_buffers(weights.config, state);
+  make_state_buffers(weights.config, slots, state);
   plan.state_bytes = state.allocated_bytes();
   RecordingDevice activations(info);
   make_layer_buffers(weights.config, shapes.value_slices,
@@ -36,12 +37,12 @@ void check_memory(const MemoryPlan& plan, const DeviceInfo& info) {
 }
 
 ModelMemory place_model(const Weights& weights, const WeightPlan& plan, const LaunchShapes& shapes,
-                        Device& device) {
+                        Device& device, std::uint32_t slots) {
   const Config& config = weights.config;
   return {place_weights(weights, plan, device),
           make_layer_buffers(config, shapes.value_slices,
                              groups_for(config.vocab_size, shapes.head), device),
-          make_state_buffers(config, device)};
+          make_state_buffers(config, slots, device)};
 }
 
 GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<Device> device,
@@ -49,6 +50,7 @@ GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<D
     : weights_(std::move(weights)),
       device_(std::move(device)),
       name_(options.name),
+      slots_(options.slots),
       shapes_(options.shapes != nullptr ? *options.shapes
                                         : default_shapes(weights_->config, device_->info())),
       sync_(options.sync) {
@@ -57,8 +59,16 @@ GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<D
     fail("heads of {} channels: GPUs take up to {}, use --backend cpu", config.head_size,
          GANDER_MAX_HEAD_SIZE);
   }
-  plan_ = plan_memory(*weights_, shapes_, device_->info());
+  plan_ = plan_memory(*weights_, shapes_, device_->info(), slots_);
   const bool generates = sync_ == SyncMode::Async && !options.unfused;
+  const bool batches = generates && options.batch_rows > 0;
+  if (!batches && slots_ != 1) {
+    fail("{} sequences at once run as batches: not with --unfused or --sync", slots_);
+  }
+  if (batches) {
+    plan_.activation_bytes +=
+        BatchRunner::plan_bytes(config, options.batch_rows, device_->info());
+  }
   if (options.unfused) plan_.activation_bytes += unfused_bytes(config, device_->info());
   if (generates) plan_.state_bytes += GpuGenerator::plan_bytes(config, device_->info());
   place(options);
@@ -73,6 +83,10 @@ GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<D
         *device_, config, memory_,
         [this](const View& token, bool logits) { return record(token, logits); });
   }
+  if (batches) {
+    batch_ = std::make_unique<BatchRunner>(config, memory_.weights, persistent_ != nullptr,
+                                           memory_.state, options.batch_rows, *device_);
+  }
   if (persistent_) {
     persistent_->upload(options.progress);
   } else {
@@ -86,7 +100,7 @@ void GpuBackend::place(const GpuOptions& options) {
   const bool whole = sync_ == SyncMode::Async || sync_ == SyncMode::Token;
   if (options.persistent && whole && !options.unfused &&
       PersistentToken::supports(*weights_, info)) {
-    persistent_ = std::make_unique<PersistentToken>(*weights_, *device_);
+    persistent_ = std::make_unique<PersistentToken>(*weights_, slots_, *device_);
     plan_.weights = {};
     plan_.weights.copied_bytes = persistent_->bytes();
     check_memory(plan_, info);
@@ -95,7 +109,7 @@ void GpuBackend::place(const GpuOptions& options) {
     return;
   }
   check_memory(plan_, info);
-  memory_ = place_model(*weights_, plan_.weights, shapes_, *device_);
+  memory_ = place_model(*weights_, plan_.weights, shapes_, *device_, slots_);
   if (options.unfused) unfused_ = make_unfused_buffers(config(), *device_);
 }
 
@@ -113,6 +127,28 @@ std::string GpuBackend::description() const {
 }
 
 void GpuBackend::forward(std::span<const TokenId> tokens, Logits which, std::span<float> logits) {
+  if (batch_ && tokens.size() >= kBatchFrom) {
+    const SequenceStep whole = {0, tokens, which};
+    last_ = batch_->step({&whole, 1}, logits, {});
+  } else {
+    one_by_one(tokens, which, logits);
+  }
+}
+
+void GpuBackend::step(std::span<const SequenceStep> steps, std::span<float> logits,
+                      std::span<TokenId> best) {
+  if (batch_) {
+    last_ = batch_->step(steps, logits, best);
+    return;
+  }
+  step_by_sequence(steps, config().vocab_size, logits, best,
+                   [this](const SequenceStep& step, std::span<float> out) {
+                     one_by_one(step.tokens, step.which, out);
+                   });
+}
+
+void GpuBackend::one_by_one(std::span<const TokenId> tokens, Logits which,
+                            std::span<float> logits) {
   const std::size_t vocabulary = config().vocab_size;
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     const bool wanted = which == Logits::All || (which == Logits::Last && i + 1 == tokens.size());
@@ -131,18 +167,18 @@ void GpuBackend::forward(std::span<const TokenId> tokens, Logits which, std::spa
   }
 }
 
-void GpuBackend::read_state(State& state) const {
+void GpuBackend::read_state(State& state, std::uint32_t slot) const {
   finish();
-  device_->read(memory_.state.all, std::as_writable_bytes(state.values()));
+  device_->read(memory_.state.slot(slot), std::as_writable_bytes(state.values()));
 }
 
-void GpuBackend::write_state(const State& state) {
+void GpuBackend::write_state(const State& state, std::uint32_t slot) {
   finish();
-  device_->write(memory_.state.all, std::as_bytes(state.values()));
+  device_->write(memory_.state.slot(slot), std::as_bytes(state.values()));
 }
 
-void GpuBackend::reset() {
-  write_state(State(config()));
+void GpuBackend::reset(std::uint32_t slot) {
+  write_state(State(config()), slot);
 }
 
 }  // namespace gander::gpu

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/gpu/batch/batch_runner.h"
 #include "backend/gpu/gpu_generator.h"
 #include "backend/gpu/layer_dispatcher.h"
 #include "backend/gpu/persistent/persistent_token.h"
@@ -23,6 +24,8 @@ struct GpuOptions {
   SyncMode sync = SyncMode::Async;
   bool unfused = false;                  ///< the plan's small kernels instead of the five stages
   bool persistent = true;                ///< one kernel a token, where device and model allow it
+  std::uint32_t slots = 1;               ///< sequences whose states it holds
+  std::uint32_t batch_rows = 0;          ///< tokens of a step at once; 0: token by token, one slot
   const LaunchShapes* shapes = nullptr;  ///< null: default_shapes
   Progress progress = nullptr;           ///< of loading
 };
@@ -30,27 +33,33 @@ struct GpuOptions {
 /// Bytes a model takes on a device, known before anything is loaded.
 struct MemoryPlan {
   WeightPlan weights;
-  std::uint64_t state_bytes = 0;  ///< copies for generating ahead included
+  std::uint64_t state_bytes = 0;  ///< of all slots, copies for generating ahead included
   std::uint64_t activation_bytes = 0;
 
   std::uint64_t total() const { return weights.total() + state_bytes + activation_bytes; }
 };
-MemoryPlan plan_memory(const Weights& weights, const LaunchShapes& shapes, const DeviceInfo& info);
+MemoryPlan plan_memory(const Weights& weights, const LaunchShapes& shapes, const DeviceInfo& info,
+                       std::uint32_t slots = 1);
 
 /// Throws Error when the plan exceeds what may be resident on the device.
 void check_memory(const MemoryPlan& plan, const DeviceInfo& info);
 
 /// Wraps and allocates everything a token program of the model is recorded over.
 ModelMemory place_model(const Weights& weights, const WeightPlan& plan, const LaunchShapes& shapes,
-                        Device& device);
+                        Device& device, std::uint32_t slots = 1);
 
 /// Runs a model on a Device: a token is a program, recorded here once and submitted for each token.
-/// Prompts run token by token, so any split leaves the same bits. forward() throws Error when the
-/// device fails; what the sequence's state is then is unknown.
+/// With batch_rows texts of several tokens, and steps of several sequences, run as matrix products
+/// (kernels/batch): halves as factors, so their bits are not those of the token program, but among
+/// themselves equal for any split of a text and any company. Without, prompts run token by token,
+/// and any split leaves the same bits. Both throw Error when the device fails; what the sequences'
+/// states are then is unknown.
 class GpuBackend final : public Backend {
  public:
   /// Tokens of a prompt between two waits; as many again are queued meanwhile.
   static constexpr std::uint32_t kAhead = 8;
+  /// Fewer tokens of one sequence are faster one by one.
+  static constexpr std::size_t kBatchFrom = 4;
 
   GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<Device> device,
              const GpuOptions& options = {});
@@ -58,9 +67,12 @@ class GpuBackend final : public Backend {
   const Config& config() const override { return weights_->config; }
   std::string description() const override;
   void forward(std::span<const TokenId> tokens, Logits which, std::span<float> logits) override;
-  void read_state(State& state) const override;
-  void write_state(const State& state) override;
-  void reset() override;
+  std::uint32_t slots() const override { return slots_; }
+  void step(std::span<const SequenceStep> steps, std::span<float> logits,
+            std::span<TokenId> best = {}) override;
+  void read_state(State& state, std::uint32_t slot = 0) const override;
+  void write_state(const State& state, std::uint32_t slot = 0) override;
+  void reset(std::uint32_t slot = 0) override;
   /// Null when every token is waited for, or recorded unfused.
   Generator* generator() override { return generator_.get(); }
 
@@ -71,15 +83,19 @@ class GpuBackend final : public Backend {
   const Program& token_program() const { return programs_[0]; }
   /// Null when tokens are recorded stage by stage.
   PersistentToken* persistent() { return persistent_.get(); }
+  /// Null without batch_rows.
+  BatchRunner* batch() { return batch_.get(); }
 
  private:
   void finish() const { device_->wait(last_); }
   void place(const GpuOptions& options);
+  void one_by_one(std::span<const TokenId> tokens, Logits which, std::span<float> logits);
   Program record(const View& token, bool logits) const;
 
   std::shared_ptr<const Weights> weights_;
   std::unique_ptr<Device> device_;
   std::string name_;
+  std::uint32_t slots_;
   LaunchShapes shapes_;
   SyncMode sync_;
   MemoryPlan plan_;
@@ -94,6 +110,7 @@ class GpuBackend final : public Backend {
   std::uint32_t next_ = 0;                       // place of the next token
   std::uint64_t last_ = 0;                       // number of the last submission
   std::unique_ptr<GpuGenerator> generator_;
+  std::unique_ptr<BatchRunner> batch_;
 };
 
 }  // namespace gander::gpu

@@ -28,12 +28,15 @@ LayerBuffers make_layer_buffers(const Config& config, std::uint32_t value_slices
   return buffers;
 }
 
-StateBuffers make_state_buffers(const Config& config, Device& device) {
+StateBuffers make_state_buffers(const Config& config, std::uint32_t slots, Device& device) {
   const std::uint64_t shift = config.width * sizeof(float);
   const std::uint64_t matrix = shift * config.head_size;
   const std::uint64_t layer = 2 * shift + matrix;
   StateBuffers state;
-  state.all = {device.allocate(layer * config.layers, "state"), 0, layer * config.layers};
+  state.slot_bytes = layer * config.layers;
+  const std::uint64_t bytes = slots * state.slot_bytes;
+  state.pool = {device.allocate(bytes, "state"), 0, bytes};
+  state.all = state.slot(0);
   for (std::uint32_t i = 0; i < config.layers; ++i) {
     state.att_shift.push_back(state.all.part(i * layer, shift));
     state.matrix.push_back(state.all.part(i * layer + shift, matrix));

@@ -24,11 +24,19 @@ struct LayerBuffers {
   View maxima;      ///< uint2 [head_groups]: the largest logit of each group of the head
 };
 
-/// The state of the sequence in the order of gander::State: layer after layer, att_shift [C],
-/// S [H][N][N], ffn_shift [C].
+/// States of sequences, a slot each, in the order of gander::State: layer after layer, att_shift
+/// [C], S [H][N][N], ffn_shift [C].
 struct StateBuffers {
-  View all;
-  std::vector<View> att_shift, matrix, ffn_shift;  ///< [layer]
+  View pool;                                       ///< all slots
+  std::uint64_t slot_bytes = 0;                    ///< of a slot
+  View all;                                        ///< of slot 0
+  std::vector<View> att_shift, matrix, ffn_shift;  ///< [layer] of slot 0
+
+  View slot(std::uint32_t index) const { return pool.part(index * slot_bytes, slot_bytes); }
+  /// From a layer's part of slot 0 on, in all slots.
+  View in_all_slots(const View& part) const {
+    return {pool.buffer, part.offset, pool.size - part.offset};
+  }
 };
 
 /// Channels of a tile of stage E: 32 lanes of 8.
@@ -46,6 +54,6 @@ inline std::uint32_t most_slices(const Config& config) {
 /// `value_slices` and `head_groups` are those of the launch shapes.
 LayerBuffers make_layer_buffers(const Config& config, std::uint32_t value_slices,
                                 std::uint32_t head_groups, Device& device);
-StateBuffers make_state_buffers(const Config& config, Device& device);
+StateBuffers make_state_buffers(const Config& config, std::uint32_t slots, Device& device);
 
 }  // namespace gander::gpu

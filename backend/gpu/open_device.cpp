@@ -18,6 +18,10 @@ namespace gander {
 
 namespace {
 
+// Tokens that matrix products take at once: 1,024 fill the largest GPUs, and their activations are a
+// few hundred megabytes.
+constexpr std::uint32_t kBatchRows = 1024;
+
 gpu::SyncMode sync_mode(std::string_view name) {
   if (name == "op") return gpu::SyncMode::Op;
   if (name == "layer") return gpu::SyncMode::Layer;
@@ -77,6 +81,8 @@ std::unique_ptr<Backend> create_gpu_backend(std::string_view name,
   const gpu::GpuOptions gpu_options = {.name = std::string(name),
                                        .sync = sync_mode(options.sync),
                                        .unfused = options.unfused,
+                                       .slots = options.slots,
+                                       .batch_rows = kBatchRows,
                                        .shapes = shapes ? &*shapes : nullptr,
                                        .progress = options.progress};
   return std::make_unique<gpu::GpuBackend>(std::move(weights), std::move(device), gpu_options);

@@ -40,7 +40,9 @@ void Recorder::append(Program& program, std::string_view kernel, std::uint32_t l
     fail("kernel {}: it needs {} bytes of thread-group memory for this model, and {} has {}",
          kernel, memory, info.name, info.max_group_memory);
   }
-  const PipelineInfo pipeline = device_.pipeline(kernel, model_constants(config_, weight_types));
+  std::vector<FunctionConstant> constants = model_constants(config_, weight_types);
+  constants.insert(constants.end(), launch.constants.begin(), launch.constants.end());
+  const PipelineInfo pipeline = device_.pipeline(kernel, constants);
   const std::uint32_t threads = std::min(launch.threads, pipeline.max_threads) / 32 * 32;
   if (threads == 0) {
     fail("kernel {}: {} runs it with {} threads, fewer than a SIMD group of 32", kernel, info.name,

@@ -46,6 +46,8 @@ struct Launch {
   std::array<std::uint32_t, 2> groups = {1, 1};
   std::uint32_t threads = 256;     ///< fewer when the pipeline allows no more
   std::uint32_t group_memory = 0;  ///< bytes, rounded up to 16
+  /// Beside those of the model.
+  std::vector<FunctionConstant> constants = {};
 };
 
 /// Appends dispatches of one model's kernels to programs. Throws Error when a kernel needs more

@@ -76,9 +76,15 @@ Vector shift(const Vector& xx, const Vector& previous, const std::vector<float>&
 struct ReferenceBackend::Implementation {
   std::shared_ptr<const Weights> weights;
   Hook hook;
-  std::vector<Vector> att_shift, matrix, ffn_shift;  // the state, per layer
+  struct Sequence {
+    std::vector<Vector> att_shift, matrix, ffn_shift;  // per layer
+  };
+  std::vector<Sequence> slots;
+  std::size_t slot = 0;  // of the sequence that is fed
   Vector v_first;                                    // layer 0's v of the current token
   Vector logits;
+
+  Sequence& state() { return slots[slot]; }
 
   void report(std::string_view name, std::uint32_t layer, const Vector& values) const {
     if (hook) hook(name, layer, values);
@@ -112,7 +118,7 @@ Vector ReferenceBackend::Implementation::time_mix(std::uint32_t layer, const Vec
   const std::size_t n = config.head_size;
 
   const Vector xx = normalize(x, weights->layers[layer].ln1, 1, config.norm_epsilon);
-  const Vector previous = std::exchange(att_shift[layer], xx);
+  const Vector previous = std::exchange(state().att_shift[layer], xx);
   const Vector xr = shift(xx, previous, att.x_r);
   const Vector xw = shift(xx, previous, att.x_w);
   const Vector xk = shift(xx, previous, att.x_k);
@@ -174,7 +180,7 @@ Vector ReferenceBackend::Implementation::time_mix(std::uint32_t layer, const Vec
   // S_ij = S_ij w_j + (S_i . -kk) kk_j a_j + v_i k_j, and y_i = S_i . r with the updated state.
   Vector y(x.size());
   for (std::size_t i = 0; i < x.size(); ++i) {  // row i of S over all heads
-    double* s = matrix[layer].data() + i * n;
+    double* s = state().matrix[layer].data() + i * n;
     const std::size_t head = i / n * n;  // first channel of the head
     double sa = 0;
     for (std::size_t j = 0; j < n; ++j) sa -= s[j] * kk[head + j];
@@ -183,7 +189,7 @@ Vector ReferenceBackend::Implementation::time_mix(std::uint32_t layer, const Vec
       y[i] += s[j] * r[head + j];
     }
   }
-  report("S", layer, matrix[layer]);
+  report("S", layer, state().matrix[layer]);
   report("y", layer, y);
 
   y = normalize(y, att.ln_x, config.heads, config.norm_epsilon * static_cast<double>(n));
@@ -202,7 +208,7 @@ Vector ReferenceBackend::Implementation::time_mix(std::uint32_t layer, const Vec
 Vector ReferenceBackend::Implementation::channel_mix(std::uint32_t layer, const Vector& x) {
   const ChannelMixWeights& ffn = weights->layers[layer].ffn;
   const Vector xx = normalize(x, weights->layers[layer].ln2, 1, weights->config.norm_epsilon);
-  const Vector previous = std::exchange(ffn_shift[layer], xx);
+  const Vector previous = std::exchange(state().ffn_shift[layer], xx);
   const Vector xk = shift(xx, previous, ffn.x_k);
   const Vector h = map(product(ffn.key, xk), [](double t) { return t > 0 ? t * t : 0; });
   report("ffn_xx", layer, xx);
@@ -211,10 +217,11 @@ Vector ReferenceBackend::Implementation::channel_mix(std::uint32_t layer, const 
   return product(ffn.value, h);
 }
 
-ReferenceBackend::ReferenceBackend(std::shared_ptr<const Weights> weights)
+ReferenceBackend::ReferenceBackend(std::shared_ptr<const Weights> weights, std::uint32_t slots)
     : implementation_(std::make_unique<Implementation>()) {
   implementation_->weights = std::move(weights);
-  reset();
+  implementation_->slots.resize(slots);
+  for (std::uint32_t slot = 0; slot < slots; ++slot) reset(slot);
 }
 
 ReferenceBackend::~ReferenceBackend() = default;
@@ -233,6 +240,22 @@ std::string ReferenceBackend::description() const {
 
 void ReferenceBackend::forward(std::span<const TokenId> tokens, Logits which,
                                std::span<float> logits) {
+  feed({0, tokens, which}, logits);
+}
+
+std::uint32_t ReferenceBackend::slots() const {
+  return static_cast<std::uint32_t>(implementation_->slots.size());
+}
+
+void ReferenceBackend::step(std::span<const SequenceStep> steps, std::span<float> logits,
+                            std::span<TokenId> best) {
+  step_by_sequence(steps, config().vocab_size, logits, best,
+                   [this](const SequenceStep& step, std::span<float> out) { feed(step, out); });
+}
+
+void ReferenceBackend::feed(const SequenceStep& step, std::span<float> logits) {
+  const auto [slot, tokens, which] = step;
+  implementation_->slot = slot;
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     const bool wanted = which == Logits::All || (which == Logits::Last && i + 1 == tokens.size());
     implementation_->token(tokens[i], wanted);
@@ -247,30 +270,33 @@ std::span<const double> ReferenceBackend::logits() const {
   return implementation_->logits;
 }
 
-void ReferenceBackend::read_state(State& state) const {
+void ReferenceBackend::read_state(State& state, std::uint32_t slot) const {
+  const Implementation::Sequence& sequence = implementation_->slots[slot];
   const auto copy = [](const Vector& from, std::span<float> to) {
     std::ranges::transform(from, to.begin(), [](double x) { return static_cast<float>(x); });
   };
   for (std::uint32_t layer = 0; layer < config().layers; ++layer) {
-    copy(implementation_->att_shift[layer], state.att_shift(layer));
-    copy(implementation_->matrix[layer], state.matrix(layer));
-    copy(implementation_->ffn_shift[layer], state.ffn_shift(layer));
+    copy(sequence.att_shift[layer], state.att_shift(layer));
+    copy(sequence.matrix[layer], state.matrix(layer));
+    copy(sequence.ffn_shift[layer], state.ffn_shift(layer));
   }
 }
 
-void ReferenceBackend::write_state(const State& state) {
+void ReferenceBackend::write_state(const State& state, std::uint32_t slot) {
+  Implementation::Sequence& sequence = implementation_->slots[slot];
   for (std::uint32_t layer = 0; layer < config().layers; ++layer) {
-    std::ranges::copy(state.att_shift(layer), implementation_->att_shift[layer].begin());
-    std::ranges::copy(state.matrix(layer), implementation_->matrix[layer].begin());
-    std::ranges::copy(state.ffn_shift(layer), implementation_->ffn_shift[layer].begin());
+    std::ranges::copy(state.att_shift(layer), sequence.att_shift[layer].begin());
+    std::ranges::copy(state.matrix(layer), sequence.matrix[layer].begin());
+    std::ranges::copy(state.ffn_shift(layer), sequence.ffn_shift[layer].begin());
   }
 }
 
-void ReferenceBackend::reset() {
+void ReferenceBackend::reset(std::uint32_t slot) {
+  Implementation::Sequence& sequence = implementation_->slots[slot];
   const std::size_t width = config().width;
-  implementation_->att_shift.assign(config().layers, Vector(width));
-  implementation_->matrix.assign(config().layers, Vector(width * config().head_size));
-  implementation_->ffn_shift.assign(config().layers, Vector(width));
+  sequence.att_shift.assign(config().layers, Vector(width));
+  sequence.matrix.assign(config().layers, Vector(width * config().head_size));
+  sequence.ffn_shift.assign(config().layers, Vector(width));
 }
 
 }  // namespace gander

@@ -13,7 +13,7 @@ namespace gander {
 /// oracle every kernel and backend is compared with. Slow, and meant to be read beside the paper.
 class ReferenceBackend final : public Backend {
  public:
-  explicit ReferenceBackend(std::shared_ptr<const Weights> weights);
+  explicit ReferenceBackend(std::shared_ptr<const Weights> weights, std::uint32_t slots = 1);
   ~ReferenceBackend() override;
 
   /// Called with each intermediate of each token, by its name in the maths:
@@ -29,14 +29,19 @@ class ReferenceBackend final : public Backend {
   const Config& config() const override;
   std::string description() const override;
   void forward(std::span<const TokenId> tokens, Logits which, std::span<float> logits) override;
-  void read_state(State& state) const override;
-  void write_state(const State& state) override;
-  void reset() override;
+  std::uint32_t slots() const override;
+  void step(std::span<const SequenceStep> steps, std::span<float> logits,
+            std::span<TokenId> best = {}) override;
+  void read_state(State& state, std::uint32_t slot = 0) const override;
+  void write_state(const State& state, std::uint32_t slot = 0) override;
+  void reset(std::uint32_t slot = 0) override;
 
   /// The logits of the last forward() that computed any, in double precision.
   std::span<const double> logits() const;
 
  private:
+  void feed(const SequenceStep& step, std::span<float> logits);
+
   struct Implementation;
   std::unique_ptr<Implementation> implementation_;
 };

@@ -41,7 +41,22 @@ void FakeBackend::forward(std::span<const TokenId> tokens, Logits which, std::sp
   if (which != Logits::None) last_logits_.assign(logits.end() - config_.vocab_size, logits.end());
 }
 
-void FakeBackend::write_state(const State& state) {
+void FakeBackend::step(std::span<const SequenceStep> steps, std::span<float> logits,
+                       std::span<TokenId> best) {
+  step_by_sequence(steps, config_.vocab_size, logits, best,
+                   [this](const SequenceStep& step, std::span<float> out) {
+                     require(step.slot == 0, "a slot that is not there");
+                     forward(step.tokens, step.which, out);
+                   });
+}
+
+void FakeBackend::read_state(State& state, std::uint32_t slot) const {
+  require(slot == 0, "a slot that is not there");
+  state = state_;
+}
+
+void FakeBackend::write_state(const State& state, std::uint32_t slot) {
+  require(slot == 0, "a slot that is not there");
   require(!generator_ || !generator_->is_running(), "write_state() while tokens are generated");
   state_ = state;
   const auto size = static_cast<std::size_t>(state_.values()[0]);
@@ -51,7 +66,8 @@ void FakeBackend::write_state(const State& state) {
   }
 }
 
-void FakeBackend::reset() {
+void FakeBackend::reset(std::uint32_t slot) {
+  require(slot == 0, "a slot that is not there");
   state_.clear();
   history_.clear();
 }

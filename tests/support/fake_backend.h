@@ -26,9 +26,12 @@ class FakeBackend final : public Backend {
   const Config& config() const override { return config_; }
   std::string description() const override { return "fake"; }
   void forward(std::span<const TokenId> tokens, Logits which, std::span<float> logits) override;
-  void read_state(State& state) const override { state = state_; }
-  void write_state(const State& state) override;
-  void reset() override;
+  std::uint32_t slots() const override { return 1; }
+  void step(std::span<const SequenceStep> steps, std::span<float> logits,
+            std::span<TokenId> best = {}) override;
+  void read_state(State& state, std::uint32_t slot = 0) const override;
+  void write_state(const State& state, std::uint32_t slot = 0) override;
+  void reset(std::uint32_t slot = 0) override;
   Generator* generator() override { return generator_ ? &*generator_ : nullptr; }
 
   /// From now on tokens can be sampled here; without penalties.

@@ -54,12 +54,21 @@ std::uint32_t number_at(std::string_view text, std::size_t begin, std::size_t& e
   return number;
 }
 
-/// N of the module's line ".target sm_N"; 0 without one.
-std::uint32_t target_of(std::string_view module) {
+/// The module's line ".target sm_N", or ".target sm_Na" for that GPU alone.
+struct Target {
+  std::uint32_t capability = 0;  ///< 0 without one
+  bool exact = false;
+
+  bool runs_on(std::uint32_t gpu) const { return exact ? capability == gpu : capability <= gpu; }
+};
+
+Target target_of(std::string_view module) {
   constexpr std::string_view kTarget = ".target sm_";
   const std::size_t place = module.find(kTarget);
+  if (place == std::string_view::npos) return {};
   std::size_t end = 0;
-  return place == std::string_view::npos ? 0 : number_at(module, place + kTarget.size(), end);
+  const std::uint32_t number = number_at(module, place + kTarget.size(), end);
+  return {number, module.substr(end).starts_with('a')};
 }
 
 std::uint32_t constant_bits(std::uint32_t index, std::string_view kernel,
@@ -116,9 +125,9 @@ KernelText specialise(std::span<const std::string_view> modules, std::string_vie
                       std::span<const FunctionConstant> constants, std::uint32_t capability) {
   std::string_view newest;
   for (const std::string_view module : modules) {
-    const std::uint32_t target = target_of(module);
-    if (target > capability || !has_kernel(module, name)) continue;
-    if (newest.empty() || target > target_of(newest)) newest = module;
+    const Target target = target_of(module);
+    if (!target.runs_on(capability) || !has_kernel(module, name)) continue;
+    if (newest.empty() || target.capability > target_of(newest).capability) newest = module;
   }
   if (newest.empty()) {
     if (modules.empty()) {

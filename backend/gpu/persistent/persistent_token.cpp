@@ -19,7 +19,25 @@ bool fits_rank(const Matrix& matrix) {
 
 MatrixView view_of(const Placed& placed, const View& buffer) {
   const Matrix& matrix = placed.matrix;
-  return {buffer.part(placed.offset, placed.bytes), matrix.type, matrix.rows, matrix.columns};
+  return {buffer.part(placed.offset, placed.bytes), placed.type(), matrix.rows, matrix.columns};
+}
+
+ModelWeights views_of(const TokenWeights& placed, const View& buffer) {
+  const auto vectors = [&](const Placed& part) { return buffer.part(part.offset, part.bytes); };
+  const auto matrix = [&](const Placed& part) { return view_of(part, buffer); };
+  ModelWeights weights;
+  weights.emb = matrix(placed.emb);
+  weights.ln0 = vectors(placed.ln0);
+  for (const PlacedLayer& l : placed.layers) {
+    weights.layers.push_back(
+        {vectors(l.ln1), vectors(l.mix), vectors(l.vectors), vectors(l.ln2), vectors(l.ffn_mix),
+         matrix(l.receptance), matrix(l.key), matrix(l.value), matrix(l.output), matrix(l.w1),
+         matrix(l.w2), matrix(l.a1), matrix(l.a2), matrix(l.v1), matrix(l.v2), matrix(l.g1),
+         matrix(l.g2), matrix(l.ffn_key), matrix(l.ffn_value)});
+  }
+  weights.ln_out = vectors(placed.ln_out);
+  weights.head = matrix(placed.head);
+  return weights;
 }
 
 template <typename Element>
@@ -62,8 +80,9 @@ bool PersistentToken::supports(const Weights& weights, const DeviceInfo& info) {
   return info.max_group_memory >= kLeastGroupMemory;
 }
 
-PersistentToken::PersistentToken(const Weights& weights, Device& device)
+PersistentToken::PersistentToken(const Weights& weights, std::uint32_t slots, Device& device)
     : weights_(weights),
+      slots_(slots),
       device_(device),
       placed_(plan_token_weights(weights)),
       plan_(plan_token(weights.config, placed_, device.info())) {
@@ -92,11 +111,10 @@ std::uint64_t PersistentToken::bytes() const {
 void PersistentToken::place() {
   const Config& config = weights_.config;
   memory_.buffers = make_layer_buffers(config, 1, device_.info().resident_groups, device_);
-  memory_.state = make_state_buffers(config, device_);
+  memory_.state = make_state_buffers(config, slots_, device_);
   tables_.allocate(device_, "token kernel");
   buffer_ = {device_.allocate(placed_.bytes, "weights"), 0, placed_.bytes};
-  memory_.weights.emb = view_of(placed_.emb, buffer_);
-  memory_.weights.ln0 = buffer_.part(placed_.ln0.offset, placed_.ln0.bytes);
+  memory_.weights = views_of(placed_, buffer_);
 }
 
 void PersistentToken::upload(const Progress& progress) {

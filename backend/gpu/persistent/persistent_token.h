@@ -20,9 +20,9 @@ class PersistentToken {
   PersistentToken(const PersistentToken&) = delete;  // the pool knows where the views are
   PersistentToken& operator=(const PersistentToken&) = delete;
 
-  /// Plans who multiplies what; `weights` and `device` outlive this. Throws Error when the device
-  /// has too little group memory.
-  PersistentToken(const Weights& weights, Device& device);
+  /// Plans who multiplies what, for states in `slots` slots, of which tokens take the first;
+  /// `weights` and `device` outlive this. Throws Error when the device has too little group memory.
+  PersistentToken(const Weights& weights, std::uint32_t slots, Device& device);
 
   /// Bytes of the weights and the plan's tables that place() will allocate, beside the state and
   /// the activations that every program has.
@@ -36,7 +36,7 @@ class PersistentToken {
   /// `traced` it notes how long its stages took.
   Program record(const View& token, bool logits, bool traced = false) const;
 
-  /// Of the weights only emb and ln0 are there: the others lie as TokenWeights says.
+  /// The weights lie as TokenWeights says, quantised low-rank matrices as floats.
   const ModelMemory& memory() const { return memory_; }
   const TokenWeights& weights() const { return placed_; }
 
@@ -46,6 +46,7 @@ class PersistentToken {
 
  private:
   const Weights& weights_;
+  std::uint32_t slots_;
   Device& device_;
   TokenWeights placed_;
   TokenPlan plan_;

@@ -1,4 +1,4 @@
-// What NVIDIA's GPUs can do and Metal cannot, for kernels in kernels/persistent only.
+// What NVIDIA's GPUs can do and Metal cannot, for kernels that Apple's compiler does not see.
 #pragma once
 
 #if MSL_CPU
@@ -242,3 +242,5 @@ MSL_FUNCTION ulong nanoseconds() {
 #endif
 
 }  // namespace metal
+
+#include "msl_tensor.h"

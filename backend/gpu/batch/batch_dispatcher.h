@@ -1,0 +1,80 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "backend/gpu/batch/batch_buffers.h"
+#include "backend/gpu/batch/batch_parameters.h"
+#include "backend/gpu/batch/batch_shape.h"
+#include "backend/gpu/layer_buffers.h"
+#include "backend/gpu/model_weights.h"
+#include "backend/gpu/recorder.h"
+
+namespace gander::gpu {
+
+/// What the programs of batches are recorded over.
+struct BatchMemory {
+  const ModelWeights* weights = nullptr;
+  /// The matrices lie as the token kernel reads them (persistent/token_weights.h), and tensor cores
+  /// multiply; else as in the file.
+  bool tensor = false;
+  StateBuffers state;
+  BatchBuffers buffers;
+};
+
+/// Records the kernels of kernels/batch: twelve dispatches a layer.
+class BatchDispatcher {
+ public:
+  /// `memory` and `recorder` outlive the dispatcher.
+  BatchDispatcher(const Recorder& recorder, const BatchMemory& memory, const BatchTables& tables,
+                  const BatchShape& shape)
+      : recorder_(recorder), memory_(memory), tables_(tables), shape_(shape) {}
+
+  Program record() const;
+
+ private:
+  /// A matrix of a product, where its input and output begin, and what becomes of the sums.
+  struct Factor {
+    const MatrixView* matrix;
+    std::uint32_t input, input_stride, output, output_stride;
+    std::uint32_t activation = GANDER_BATCH_FLOATS;
+  };
+
+  const Config& config() const { return recorder_.config(); }
+  const BatchBuffers& buffers() const { return memory_.buffers; }
+  std::uint32_t vector_floats() const { return buffers().padded_rows * config().width; }
+  std::uint32_t input_halves() const { return buffers().padded_rows * buffers().input_stride; }
+  std::uint32_t slot_floats() const {
+    return static_cast<std::uint32_t>(memory_.state.slot_bytes / sizeof(float));
+  }
+
+  void embed(Program& program) const;
+  /// x += slices; normalized = LN(x); `kept` of each sequence's last row becomes `shift`.
+  void norm(Program& program, std::uint32_t layer, std::uint32_t slices, const View& norm,
+            const View& normalized, const View* kept, const View* shift) const;
+  void shift(Program& program, std::uint32_t layer, const View& normalized, const View& shift,
+             const View& mix, std::uint32_t mixes) const;
+  void multiply(Program& program, std::uint32_t layer, std::span<const Factor> factors,
+                std::uint32_t count, const View& inputs, const View& floats,
+                const View& halves) const;
+  void multiply_sliced(Program& program, std::uint32_t layer, const MatrixView& matrix,
+                       const View& inputs, std::uint32_t input_stride, float scale) const;
+  void time_mix(Program& program, std::uint32_t layer) const;
+  void recurrence(Program& program, std::uint32_t layer) const;
+  void channel_mix(Program& program, std::uint32_t layer) const;
+  void head(Program& program) const;
+
+  Launch per_row(std::uint32_t rows, std::uint32_t scratch_floats) const;
+  std::uint32_t rows_of(std::uint32_t count) const {
+    return count == GANDER_COUNT_LOGITS ? shape_.logits : shape_.rows;
+  }
+
+  const Recorder& recorder_;
+  const BatchMemory& memory_;
+  const BatchTables& tables_;
+  BatchShape shape_;
+};
+
+}  // namespace gander::gpu

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "backend/gpu/device.h"
+#include "model/config.h"
+
+namespace gander::gpu {
+
+/// Groups that cover `count` of something, `unit` each.
+constexpr std::uint32_t groups_of(std::uint32_t count, std::uint32_t unit) {
+  return (count + unit - 1) / unit;
+}
+
+/// What a program of a batch is recorded for: a step may have less of each.
+struct BatchShape {
+  std::uint32_t rows = 0;       ///< tokens of all sequences
+  std::uint32_t sequences = 0;  ///< at most rows
+  std::uint32_t logits = 0;     ///< rows that want logits, at most rows
+  bool best = false;            ///< the largest logit of these is found too
+
+  bool operator==(const BatchShape&) const = default;
+};
+
+/// Counts rounded up to powers of two: few shapes serve all steps.
+BatchShape bucket_of(const BatchShape& exact);
+
+/// A tile of a matrix product: tokens, and 64 rows of weights for each block of 128 threads.
+struct ProductTile {
+  std::uint32_t tokens = 0, blocks = 1;
+  std::uint32_t group_memory = 0;  ///< bytes
+  std::string_view rows_kernel, units_kernel;
+
+  std::uint32_t rows() const;
+  std::uint32_t threads() const;
+};
+
+/// The tile for so many tokens. `tensor`: by tensor cores, for weights as the token kernel has them
+/// (kernels/batch/multiply_tensor.msl), else by simdgroup_matrix.
+ProductTile tile_for(std::uint32_t tokens, bool tensor, const DeviceInfo& info);
+
+/// Parts that the columns of a matrix of `config.width` rows are cut into, so that its few tiles
+/// keep a large device busy. They depend on the model only: so does the order of a sum.
+std::uint32_t slices_for(const Config& config, std::uint32_t columns);
+inline constexpr std::uint32_t kMostSlices = 4;
+
+/// The kernel of the recurrence, and how many groups share a head.
+struct ScanShape {
+  std::string_view kernel;
+  std::uint32_t parts = 1;
+};
+ScanShape scan_for(const Config& config, std::uint32_t sequences, const DeviceInfo& info);
+
+}  // namespace gander::gpu

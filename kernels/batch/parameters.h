@@ -1,0 +1,99 @@
+#pragma once
+
+// The small constants of the batch kernels. Included by the kernels and, inside namespace
+// gander::gpu where `uint` is 32 bits, by C++.
+
+// What a step is, in a buffer that is written before each: how many of everything there are, as
+// far as a program was recorded for more.
+#define GANDER_COUNT_ROWS 0       // T: tokens of all sequences
+#define GANDER_COUNT_SEQUENCES 1  // B
+#define GANDER_COUNT_LOGITS 2     // rows that want logits
+
+// A row of the step: a token of a sequence. Rows of a sequence follow each other.
+struct BatchRow {
+  uint token;
+  uint slot;      // of the sequence's state
+  uint is_first;  // of the sequence in this step: its predecessor is in the state
+  uint is_last;
+};
+
+struct BatchSequence {
+  uint slot;
+  uint first;  // row
+  uint rows;   // at least one
+};
+
+// LayerNorm of every row, and what a stage before left undone: sums to be added to x, shift states
+// to be kept.
+struct BatchNormParameters {
+  uint slices;        // of sums to be added to x
+  uint slice_stride;  // floats
+  uint keeps;         // 1: `kept` of a sequence's last row becomes its shift state
+  uint slot_floats;   // of a sequence's state
+};
+
+struct BatchShiftParameters {
+  uint mixes;          // vectors of the lerp, and matrices written: 6 or 1
+  uint matrix_stride;  // halves
+  uint row_stride;     // halves
+  uint slot_floats;
+};
+
+// A matrix of weights in a product over several. The input is [T][input_stride] halves, the output
+// [T][output_stride] floats, or halves where an activation follows.
+struct BatchMatrix {
+  uint first_tile;  // tiles of 64 rows or more of the matrices before, slices counted
+  uint row_tiles;
+  uint slices;  // that the columns are cut into, each with an output of its own
+  uint type;
+  uint rows, columns;
+  uint input, input_stride;  // in halves; the stride a multiple of 64, zeros after the columns
+  uint output, output_stride, slice_stride;
+  uint activation;
+};
+#define GANDER_BATCH_FLOATS 0        // no activation, 32 bits
+#define GANDER_BATCH_HALVES 1        // no activation
+#define GANDER_BATCH_TANH 2          // halves, as all that follow
+#define GANDER_BATCH_SIGMOID 3
+#define GANDER_BATCH_SQUARED_RELU 4  // relu² times GANDER_HIDDEN_SCALE
+#define GANDER_BATCH_MATRICES 7
+
+// relu² of large sums would not fit a half: it is kept 64 times too small, up to 4.19 million; what
+// is smaller than 0.004 loses digits that no sum shows. The product with the value matrix undoes it.
+#define GANDER_HIDDEN_SCALE 0.015625f
+
+struct BatchMultiplyParameters {
+  uint count;     // number of the count of rows
+  uint matrices;  // first ones of `matrix`
+  float scale;    // of the sums
+  BatchMatrix matrix[GANDER_BATCH_MATRICES];
+};
+
+struct BatchHeadsParameters {
+  uint has_value_mix;  // 0 in layer 0: v becomes v_first
+  uint matrix_stride;  // floats between two of r, k, v, and of the four products
+};
+
+struct BatchScanParameters {
+  uint slot_floats;
+  uint parts;  // groups that share a head
+};
+
+struct BatchGateParameters {
+  uint matrix_stride;  // floats
+  uint row_stride;     // halves of a row of the output
+};
+
+struct BatchHeadRowsParameters {
+  uint row_stride;  // halves
+};
+
+// Columns of a step of a product; rows of weights, and of tokens, of a tile are in the kernels'
+// names.
+#define GANDER_BATCH_COLUMNS 64
+#define GANDER_BATCH_BLOCK_ROWS 64
+// Vectors of a channel that the recurrence takes: w, kk, b, k, v, r.
+#define GANDER_BATCH_OPERANDS 6
+// Tokens whose operands a group of the scan holds.
+#define GANDER_SCAN_TOKENS 8
+#define GANDER_SCAN_THREADS 128

@@ -1,0 +1,360 @@
+#pragma once
+
+#include "../formats_k.h"
+#include "parameters.h"
+
+// Weights of a tile as halves. A thread has a share of 32: of a row, columns 16 part to 16 part +
+// 15 of the 64 of a step, and the 16 that come 32 later. A format says
+//   Raw, load(row, step, part, columns)   the share as it is stored, in registers
+//   decode(raw, step, part)               its values
+// Columns past the last are zero. Rounding a weight to a half costs up to 2^-12 of it; a float
+// beyond a half's range becomes the largest half, which no known model's is.
+//
+// Integers become floats without a conversion, which is slow: the bits of 2^23 + q, less 2^23.
+
+// Halves in pairs, the lower column in the lower bits: those of the first run, then of the second.
+struct Share {
+  uint words[16];
+};
+
+constant constexpr uint kMagicBits = 0x4b000000u;
+constant constexpr float kMagic = 8388608.0f;
+
+static inline float level_of(uint bits) {
+  return as_type<float>(bits | kMagicBits) - kMagic;
+}
+// A byte, or a nibble of a byte, by a mask of 8 bits.
+static inline float level_at(uint word, uint shift, uint mask) {
+  return level_of((word >> shift) & mask);
+}
+static inline float half_range(float x) {
+  return min(max(x, -65504.0f), 65504.0f);
+}
+
+// Four levels of a word's bytes, scaled, as two pairs.
+static inline uint2 scaled_bytes(uint word, float scale, float offset) {
+  return uint2(pack_halves(fma(level_at(word, 0u, 255u), scale, offset),
+                           fma(level_at(word, 8u, 255u), scale, offset)),
+               pack_halves(fma(level_at(word, 16u, 255u), scale, offset),
+                           fma(level_at(word, 24u, 255u), scale, offset)));
+}
+
+// Of nibbles: the low ones of 16 bytes are the first run, the high ones the second.
+static inline Share scaled_nibbles(uint4 nibbles, float2 scales, float2 offsets) {
+  Share share;
+#pragma unroll
+  for (uint i = 0u; i < 4u; ++i) {
+    const uint2 low = scaled_bytes(nibbles[i] & 0x0f0f0f0fu, scales.x, offsets.x);
+    const uint2 high = scaled_bytes(nibbles[i] >> 4 & 0x0f0f0f0fu, scales.y, offsets.y);
+    share.words[2u * i] = low.x;
+    share.words[2u * i + 1u] = low.y;
+    share.words[8u + 2u * i] = high.x;
+    share.words[9u + 2u * i] = high.y;
+  }
+  return share;
+}
+
+// Of levels in bytes.
+static inline Share scaled_levels(uint4 first, uint4 second, float2 scales, float2 offsets) {
+  Share share;
+#pragma unroll
+  for (uint i = 0u; i < 4u; ++i) {
+    const uint2 low = scaled_bytes(first[i], scales.x, offsets.x);
+    const uint2 high = scaled_bytes(second[i], scales.y, offsets.y);
+    share.words[2u * i] = low.x;
+    share.words[2u * i + 1u] = low.y;
+    share.words[8u + 2u * i] = high.x;
+    share.words[9u + 2u * i] = high.y;
+  }
+  return share;
+}
+
+// Columns `column` and column + 1 of a row of 16-bit floats; zeros past the end.
+static inline uint load_pair(device const uchar* row, uint column, uint columns) {
+  device const ushort* values = (device const ushort*)row;
+  const uint low = column < columns ? uint(values[column]) : 0u;
+  const uint high = column + 1u < columns ? uint(values[column + 1u]) : 0u;
+  return low | high << 16;
+}
+
+// 16-bit floats as they are stored.
+static inline Share load_words(device const uchar* row, uint step, uint part, uint columns) {
+  Share share;
+#pragma unroll
+  for (uint i = 0u; i < 4u; ++i) {  // eight columns each
+    const uint column = 64u * step + 16u * part + 8u * (i % 2u) + 32u * (i / 2u);
+    uint4 words = uint4(0u);
+    if (columns % 8u == 0u) {
+      if (column < columns) words = *(device const uint4*)(row + 2u * column);
+    } else {
+      for (uint j = 0u; j < 4u; ++j) words[j] = load_pair(row, column + 2u * j, columns);
+    }
+    for (uint j = 0u; j < 4u; ++j) share.words[4u * i + j] = words[j];
+  }
+  return share;
+}
+
+struct ShareF16 {
+  typedef Share Raw;
+  static uint row_bytes(uint columns) { return 2u * columns; }
+  static Raw load(device const uchar* row, uint step, uint part, uint columns) {
+    return load_words(row, step, part, columns);
+  }
+  static Share decode(Raw raw, uint, uint) { return raw; }
+};
+
+struct ShareBF16 {
+  typedef Share Raw;
+  static uint row_bytes(uint columns) { return 2u * columns; }
+  static Raw load(device const uchar* row, uint step, uint part, uint columns) {
+    return load_words(row, step, part, columns);
+  }
+  static Share decode(Raw raw, uint, uint) {
+#pragma unroll
+    for (uint i = 0u; i < 16u; ++i) {
+      const float2 pair = bfloats_of(raw.words[i]);
+      raw.words[i] = pack_halves(half_range(pair.x), half_range(pair.y));
+    }
+    return raw;
+  }
+};
+
+struct ShareF32 {
+  struct Raw {
+    float4 quads[8];
+  };
+  static uint row_bytes(uint columns) { return 4u * columns; }
+  static Raw load(device const uchar* row, uint step, uint part, uint columns) {
+    device const float* values = (device const float*)row;
+    Raw raw;
+#pragma unroll
+    for (uint i = 0u; i < 8u; ++i) {
+      const uint column = 64u * step + 16u * part + 4u * (i % 4u) + 32u * (i / 4u);
+      raw.quads[i] = float4(0.0f);
+      if (columns % 4u == 0u) {
+        if (column < columns) raw.quads[i] = *(device const float4*)(values + column);
+      } else {
+        for (uint j = 0u; j < 4u; ++j) {
+          if (column + j < columns) raw.quads[i][j] = values[column + j];
+        }
+      }
+    }
+    return raw;
+  }
+  static Share decode(Raw raw, uint, uint) {
+    Share share;
+#pragma unroll
+    for (uint i = 0u; i < 8u; ++i) {
+      const float4 quad = raw.quads[i];
+      share.words[2u * i] = pack_halves(half_range(quad.x), half_range(quad.y));
+      share.words[2u * i + 1u] = pack_halves(half_range(quad.z), half_range(quad.w));
+    }
+    return share;
+  }
+};
+
+// Scales and offsets of the two runs: d scale, -dmin minimum.
+static inline Share scaled_pair(uint4 header, uint step, uint4 first, uint4 second) {
+  const float2 d = halves_of(header.x);
+  const GroupPair pair = group_pair(header, step % 4u);
+  return scaled_levels(first, second, d.x * pair.scales, -d.y * pair.minimums);
+}
+
+struct ShareQ4_K {
+  struct Raw {
+    uint4 header, nibbles;
+  };
+  static uint row_bytes(uint columns) { return columns / 256u * 144u; }
+  static Raw load(device const uchar* row, uint step, uint part, uint) {
+    device const uint4* block = (device const uint4*)row + 9u * (step / 4u);
+    Raw raw;
+    raw.header = block[0];
+    raw.nibbles = block[1u + 2u * (step % 4u) + part];
+    return raw;
+  }
+  static Share decode(Raw raw, uint step, uint) {
+    const float2 d = halves_of(raw.header.x);
+    const GroupPair pair = group_pair(raw.header, step % 4u);
+    return scaled_nibbles(raw.nibbles, d.x * pair.scales, -d.y * pair.minimums);
+  }
+};
+
+struct ShareQ5_K {
+  struct Raw {
+    uint4 header, fifths, nibbles;
+  };
+  static uint row_bytes(uint columns) { return columns / 256u * 176u; }
+  static Raw load(device const uchar* row, uint step, uint part, uint) {
+    device const uint4* block = (device const uint4*)row + 11u * (step / 4u);
+    Raw raw;
+    raw.header = block[0];
+    raw.fifths = block[1u + part];
+    raw.nibbles = block[3u + 2u * (step % 4u) + part];
+    return raw;
+  }
+  static Share decode(Raw raw, uint step, uint) {
+    const uint4 fifths = raw.fifths >> uint4(2u * (step % 4u));
+    return scaled_pair(raw.header, step,
+                       (raw.nibbles & 0x0f0f0f0fu) | (fifths & 0x01010101u) << 4,
+                       (raw.nibbles >> 4 & 0x0f0f0f0fu) | (fifths & 0x02020202u) << 3);
+  }
+};
+
+// d (q - 128), of bytes whose signs were turned: 2^7 more.
+static inline Share scaled_signed(uint4 first, uint4 second, float2 d) {
+  return scaled_levels(first ^ uint4(0x80808080u), second ^ uint4(0x80808080u), d, -128.0f * d);
+}
+
+static inline uint4 load_words_of_two(device const uchar* at) {
+  device const ushort* words = (device const ushort*)at;
+  return uint4(load_word(words, 0u), load_word(words, 1u), load_word(words, 2u),
+               load_word(words, 3u));
+}
+
+struct ShareQ8_0 {
+  struct Raw {
+    uint4 first, second;
+    float2 d;
+  };
+  static uint row_bytes(uint columns) { return columns / 32u * 34u; }
+  static Raw load(device const uchar* row, uint step, uint part, uint columns) {
+    device const uchar* block = row + 68u * step;
+    Raw raw;
+    raw.first = load_words_of_two(block + 2u + 16u * part);
+    raw.second = uint4(0u);
+    raw.d = float2(load_half(block), 0.0f);
+    if (64u * step + 32u < columns) {
+      raw.second = load_words_of_two(block + 36u + 16u * part);
+      raw.d.y = load_half(block + 34u);
+    }
+    return raw;
+  }
+  static Share decode(Raw raw, uint, uint) { return scaled_signed(raw.first, raw.second, raw.d); }
+};
+
+struct ShareQ4_0 {
+  struct Raw {
+    uint4 first, second;
+    float2 d;
+  };
+  static uint row_bytes(uint columns) { return columns / 32u * 18u; }
+  static Raw load(device const uchar* row, uint step, uint, uint columns) {
+    device const uchar* block = row + 36u * step;
+    Raw raw;
+    raw.first = load_words_of_two(block + 2u);
+    raw.second = uint4(0u);
+    raw.d = float2(load_half(block), 0.0f);
+    if (64u * step + 32u < columns) {
+      raw.second = load_words_of_two(block + 20u);
+      raw.d.y = load_half(block + 18u);
+    }
+    return raw;
+  }
+  static Share decode(Raw raw, uint, uint part) {  // the high nibbles are the later columns
+    return scaled_levels(raw.first >> uint4(4u * part) & 0x0f0f0f0fu,
+                         raw.second >> uint4(4u * part) & 0x0f0f0f0fu, raw.d, -8.0f * raw.d);
+  }
+};
+
+// Levels and scales of both runs, as the token kernel's blocks have them together.
+struct RawQ6_K {
+  uint4 nibbles_first, nibbles_second, upper_first, upper_second;
+  float2 scales;
+};
+
+struct ShareQ6_K {
+  typedef RawQ6_K Raw;
+  static uint row_bytes(uint columns) { return columns / 256u * 210u; }
+  static Raw load(device const uchar* row, uint step, uint part, uint) {
+    device const uchar* block = row + 210u * (step / 4u);
+    const uint half_block = step % 4u / 2u;
+    const uint quarter = step % 2u * 2u;  // and the one after it
+    device const char* scales = (device const char*)(block + 192u) + 4u * (step % 4u) + part;
+    const float d = load_half(block + 208u);
+    const uint shift = 2u * step % 4u * 2u;
+    Raw raw;
+    raw.nibbles_first =
+        load_words_of_two(block + 64u * half_block + 16u * part) >> uint4(2u * quarter);
+    raw.nibbles_second =
+        load_words_of_two(block + 64u * half_block + 32u + 16u * part) >> uint4(2u * quarter);
+    const uint4 upper = load_words_of_two(block + 128u + 32u * half_block + 16u * part);
+    raw.upper_first = upper >> uint4(shift);
+    raw.upper_second = upper >> uint4(shift + 2u);
+    raw.scales = d * float2(float(scales[0]), float(scales[2]));
+    return raw;
+  }
+  static Share decode(Raw raw, uint, uint) {
+    return scaled_levels(
+        (raw.nibbles_first & 0x0f0f0f0fu) | (raw.upper_first & 0x03030303u) << 4,
+        (raw.nibbles_second & 0x0f0f0f0fu) | (raw.upper_second & 0x03030303u) << 4, raw.scales,
+        -32.0f * raw.scales);
+  }
+};
+
+// The blocks of the token kernel: backend/gpu/persistent/row_blocks.h. A step is a quarter.
+struct BlockShareQ8_0 {
+  struct Raw {
+    uint d;
+    uint4 first, second;
+  };
+  static uint row_bytes(uint columns) { return columns / 256u * 272u; }
+  static Raw load(device const uchar* row, uint step, uint part, uint) {
+    device const uchar* block = row + 272u * (step / 4u);
+    device const uint4* levels = (device const uint4*)(block + 16u + 64u * (step % 4u));
+    Raw raw;
+    raw.d = ((device const uint*)block)[step % 4u];
+    raw.first = levels[part];
+    raw.second = levels[2u + part];
+    return raw;
+  }
+  static Share decode(Raw raw, uint, uint) {
+    return scaled_signed(raw.first, raw.second, halves_of(raw.d));
+  }
+};
+
+struct BlockShareQ4_0 {
+  struct Raw {
+    uint d;
+    uint4 nibbles;
+  };
+  static uint row_bytes(uint columns) { return columns / 256u * 144u; }
+  static Raw load(device const uchar* row, uint step, uint part, uint) {
+    device const uchar* block = row + 144u * (step / 4u);
+    Raw raw;
+    raw.d = ((device const uint*)block)[step % 4u];
+    raw.nibbles = ((device const uint4*)(block + 16u))[2u * (step % 4u) + part];
+    return raw;
+  }
+  static Share decode(Raw raw, uint, uint) {
+    const float2 d = halves_of(raw.d);
+    return scaled_nibbles(raw.nibbles, d, -8.0f * d);
+  }
+};
+
+struct BlockShareQ6_K {
+  struct Raw {
+    uint4 nibbles;
+    uint2 upper;
+    uint scales, d;
+  };
+  static uint row_bytes(uint columns) { return columns / 256u * 224u; }
+  static Raw load(device const uchar* row, uint step, uint part, uint) {
+    device const uchar* block = row + 224u * (step / 4u);
+    const uint lane = 2u * (step % 4u) + part;
+    Raw raw;
+    raw.nibbles = ((device const uint4*)(block + 16u))[lane];
+    raw.upper = ((device const uint2*)(block + 144u))[lane];
+    raw.scales = uint(((device const ushort*)block)[lane]);
+    raw.d = uint(*(device const ushort*)(block + 208u));
+    return raw;
+  }
+  static Share decode(Raw raw, uint, uint) {
+    const uint4 shift = uint4(0u, 2u, 4u, 6u);
+    const uint4 low = (uint4(raw.upper.x) >> shift & 0x03030303u) << 4;
+    const uint4 high = (uint4(raw.upper.y) >> shift & 0x03030303u) << 4;
+    const float2 scales =
+        halves_of(raw.d).x * float2(float(char(raw.scales & 255u)), float(char(raw.scales >> 8)));
+    return scaled_levels((raw.nibbles & 0x0f0f0f0fu) | low, (raw.nibbles >> 4 & 0x0f0f0f0fu) | high,
+                         scales, -32.0f * scales);
+  }
+};

@@ -1,0 +1,267 @@
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "backend/gpu/gpu_backend.h"
+#include "backend/reference/reference_backend.h"
+#include "base/error.h"
+#include "tests/support/backend_check.h"
+#include "tests/support/synthetic_model.h"
+#include "tests/support/test_device.h"
+
+// Steps of many sequences as matrix products: both kinds of products, against double precision, and
+// against themselves in other company.
+namespace gander::gpu {
+namespace {
+
+// Factors are halves: 2^-12 of each at the most, some layers deep.
+constexpr double kBatchTolerance = 2e-3;
+
+std::shared_ptr<const Weights> batch_model(const Config& config, DataType type,
+                                         DataType low_rank = DataType::F16) {
+  return std::make_shared<const Weights>(make_synthetic_weights(config, 1, type, low_rank));
+}
+
+// Widths that no tile divides, ranks that are no multiple of a step, two layers.
+Config batch_config() {
+  Config config = synthetic_config(64);
+  config.width = 256;
+  config.heads = 4;
+  config.ffn_width = 768;
+  config.layers = 2;
+  config.rank_w = 40;
+  config.rank_a = 72;
+  config.rank_v = 24;
+  config.rank_g = 136;
+  config.vocab_size = 70;
+  return config;
+}
+
+/// By tensor cores, on weights as the token kernel has them; else by simdgroup_matrix.
+enum class Products { Simd, Tensor };
+
+std::unique_ptr<GpuBackend> batched(const std::shared_ptr<const Weights>& weights,
+                                    Products products, std::uint32_t slots = 1,
+                                    Order order = Order::Forward, std::uint32_t rows = 64) {
+  EmulatedOptions options{.order = order};
+  if (products == Products::Tensor) {
+    options.resident_groups = 3;
+    options.max_group_memory = 227 << 10;
+  }
+  auto backend = std::make_unique<GpuBackend>(
+      weights, open_resident_test_device(options),
+      GpuOptions{.persistent = products == Products::Tensor, .slots = slots, .batch_rows = rows});
+  EXPECT_EQ(backend->persistent() != nullptr, products == Products::Tensor);
+  return backend;
+}
+
+std::vector<float> state_in(const Backend& backend, std::uint32_t slot) {
+  State state(backend.config());
+  backend.read_state(state, slot);
+  return {state.values().begin(), state.values().end()};
+}
+
+/// The text in one step, all logits.
+std::vector<float> batch_logits(Backend& backend, const std::vector<TokenId>& text,
+                                std::uint32_t slot = 0) {
+  std::vector<float> logits(text.size() * backend.config().vocab_size);
+  const SequenceStep step = {slot, text, Logits::All};
+  backend.step({&step, 1}, logits, {});
+  return logits;
+}
+
+double batch_error(Backend& backend, const std::shared_ptr<const Weights>& weights,
+                std::size_t tokens) {
+  ReferenceBackend reference(weights);
+  const std::vector<TokenId> text = some_tokens(weights->config, tokens);
+  const double logits =
+      relative_error<float, float>(batch_logits(backend, text), logits_of(reference, text));
+  return std::max(logits, relative_error<float, float>(state_of(backend), state_of(reference)));
+}
+
+class GpuBatchTypes : public ::testing::TestWithParam<std::tuple<DataType, Products>> {};
+
+TEST_P(GpuBatchTypes, AgreesWithTheReference) {
+  const auto [type, products] = GetParam();
+  const std::shared_ptr<const Weights> weights = batch_model(batch_config(), type);
+  const double error = batch_error(*batched(weights, products), weights, 5);
+  RecordProperty("error", std::to_string(error));
+  EXPECT_LT(error, kBatchTolerance);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    AllTypes, GpuBatchTypes,
+    ::testing::Combine(::testing::Values(DataType::F32, DataType::F16, DataType::BF16,
+                                         DataType::Q8_0, DataType::Q4_0, DataType::Q4_K,
+                                         DataType::Q5_K, DataType::Q6_K),
+                       ::testing::Values(Products::Simd, Products::Tensor)),
+    [](const auto& p) {
+      return std::string(name(std::get<0>(p.param))) +
+             (std::get<1>(p.param) == Products::Tensor ? "_tensor" : "_simd");
+    });
+
+TEST(GpuBatch, OddWidthsAndLargeHeads) {
+  for (const Config& config : {odd_config(), synthetic_config(256)}) {
+    Config shallow = config;
+    shallow.layers = 2;
+    const std::shared_ptr<const Weights> weights =
+        batch_model(shallow, DataType::F32, DataType::F32);
+    EXPECT_LT(batch_error(*batched(weights, Products::Simd), weights, 3), kBatchTolerance)
+        << config.width;
+  }
+}
+
+// Every count of tokens about the borders of tiles, one layer: each tile's products, and rows that
+// a program was recorded for and a step has not.
+TEST(GpuBatch, AnyNumberOfTokens) {
+  Config config = batch_config();
+  config.layers = 1;
+  config.rank_v = 0;
+  config.width = config.ffn_width = 256;
+  const std::shared_ptr<const Weights> weights = batch_model(config, DataType::F16);
+  ReferenceBackend reference(weights);
+  for (const Products products : {Products::Simd, Products::Tensor}) {
+    const std::unique_ptr<GpuBackend> backend = batched(weights, products, 1, Order::Forward, 160);
+    for (const std::size_t tokens : {1U, 15U, 17U, 31U, 63U, 66U, 130U}) {
+      backend->reset();
+      reference.reset();
+      const std::vector<TokenId> text = some_tokens(config, tokens);
+      EXPECT_LT((relative_error<float, float>(batch_logits(*backend, text),
+                                              logits_of(reference, text))),
+                kBatchTolerance)
+          << tokens;
+    }
+  }
+}
+
+TEST(GpuBatch, AnyOrderLeavesTheSameBits) {
+  const std::shared_ptr<const Weights> weights = batch_model(batch_config(), DataType::Q4_K);
+  const std::vector<TokenId> text = some_tokens(weights->config, 19);
+  for (const Products products : {Products::Simd, Products::Tensor}) {
+    const std::vector<float> expected = batch_logits(*batched(weights, products), text);
+    for (const Order order : {Order::Reverse, Order::Shuffled}) {
+      EXPECT_EQ(batch_logits(*batched(weights, products, 1, order), text), expected);
+    }
+  }
+}
+
+// Texts cut at random into steps of random company: every sequence's logits and state are those of
+// its text alone.
+class GpuBatchSchedules : public ::testing::TestWithParam<Products> {};
+
+TEST_P(GpuBatchSchedules, LeaveTheSameBits) {
+  constexpr std::uint32_t kSlots = 5;
+  Config config = batch_config();
+  config.width = config.ffn_width = 256;
+  const std::shared_ptr<const Weights> weights = batch_model(config, DataType::Q8_0);
+  const std::size_t vocabulary = config.vocab_size;
+  std::vector<std::vector<TokenId>> texts;
+  std::vector<std::vector<float>> logits, states;
+  const std::unique_ptr<GpuBackend> alone = batched(weights, GetParam());
+  for (std::uint32_t slot = 0; slot < kSlots; ++slot) {
+    texts.push_back(some_tokens(config, 7 + 9 * slot, slot));
+    alone->reset();
+    logits.push_back(batch_logits(*alone, texts.back()));
+    states.push_back(state_of(*alone));
+  }
+  std::mt19937 random(7);
+  for (int schedule = 0; schedule < 3; ++schedule) {
+    const std::unique_ptr<GpuBackend> backend =
+        batched(weights, GetParam(), kSlots, Order::Shuffled, 32);
+    std::vector<std::size_t> read(kSlots);
+    std::vector<std::uint32_t> order = {0, 1, 2, 3, 4};
+    while (!std::ranges::equal(read, texts, {}, {}, [](const auto& text) { return text.size(); })) {
+      std::shuffle(order.begin(), order.end(), random);
+      std::vector<SequenceStep> steps;
+      std::vector<float> expected;
+      std::vector<TokenId> expected_best;
+      for (const std::uint32_t slot : order) {
+        const std::size_t left = texts[slot].size() - read[slot];
+        if (left == 0 || random() % 4 == 0) continue;
+        const std::size_t count = std::min<std::size_t>(left, 1 + random() % 3 * (random() % 12));
+        const auto which = static_cast<Logits>(random() % 3);
+        steps.push_back({slot, std::span(texts[slot]).subspan(read[slot], count), which});
+        read[slot] += count;
+        const std::size_t rows = which == Logits::All ? count : which == Logits::Last ? 1 : 0;
+        for (std::size_t row = read[slot] - rows; row < read[slot]; ++row) {
+          const auto values = std::span(logits[slot]).subspan(row * vocabulary, vocabulary);
+          expected.insert(expected.end(), values.begin(), values.end());
+          expected_best.push_back(
+              static_cast<TokenId>(std::ranges::max_element(values) - values.begin()));
+        }
+      }
+      std::vector<float> actual(expected.size());
+      std::vector<TokenId> best(expected_best.size());
+      backend->step(steps, actual, best);
+      ASSERT_EQ(actual, expected);
+      ASSERT_EQ(best, expected_best);
+    }
+    for (std::uint32_t slot = 0; slot < kSlots; ++slot) {
+      EXPECT_EQ(state_in(*backend, slot), states[slot]) << slot;
+    }
+    EXPECT_LE(backend->batch()->programs(), BatchRunner::kPrograms);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Both, GpuBatchSchedules,
+                         ::testing::Values(Products::Simd, Products::Tensor), [](const auto& p) {
+                           return p.param == Products::Tensor ? "Tensor" : "Simd";
+                         });
+
+// More rows, and more rows with logits, than a program has.
+TEST(GpuBatch, LongStepsAreCut) {
+  const std::shared_ptr<const Weights> weights = batch_model(batch_config(), DataType::F16);
+  const std::vector<TokenId> text = some_tokens(weights->config, 45);
+  const std::unique_ptr<GpuBackend> whole = batched(weights, Products::Tensor, 2);
+  const std::unique_ptr<GpuBackend> cut =
+      batched(weights, Products::Tensor, 2, Order::Forward, 16);
+  const std::vector<float> expected = batch_logits(*whole, text, 1);
+  EXPECT_EQ(batch_logits(*cut, text, 1), expected);
+  EXPECT_EQ(state_in(*cut, 1), state_in(*whole, 1));
+  EXPECT_EQ(state_in(*cut, 0), std::vector<float>(state_in(*cut, 0).size()));
+  // A text of several tokens takes the same way.
+  std::vector<float> last(weights->config.vocab_size);
+  whole->forward(text, Logits::Last, last);
+  EXPECT_TRUE(std::ranges::equal(last, std::span(expected).last(last.size())));
+  EXPECT_EQ(state_in(*whole, 0), state_in(*whole, 1));
+}
+
+TEST(GpuBatch, ProgramsAreCachedAndBounded) {
+  Config config = batch_config();
+  config.layers = 1;
+  const std::shared_ptr<const Weights> weights = batch_model(config, DataType::F16);
+  const std::unique_ptr<GpuBackend> backend = batched(weights, Products::Tensor);
+  BatchRunner& batch = *backend->batch();
+  const Program* first = &batch.program({5, 3, 1, false});
+  EXPECT_EQ(&batch.program({8, 4, 1, false}), first);
+  EXPECT_EQ(first->dispatches.size(), 12U + 4);
+  EXPECT_EQ(batch.programs(), 1U);
+  for (std::uint32_t rows = 1; rows <= 64; rows *= 2) {
+    for (std::uint32_t sequences = 1; sequences <= rows; sequences *= 2) {
+      batch.program({rows, sequences, sequences, true});
+      batch.program({rows, sequences, 0, false});
+    }
+  }
+  EXPECT_EQ(batch.programs(), BatchRunner::kPrograms);
+}
+
+TEST(GpuBatch, MemoryIsPlanned) {
+  const std::shared_ptr<const Weights> weights = batch_model(batch_config(), DataType::Q6_K);
+  for (const Products products : {Products::Simd, Products::Tensor}) {
+    const std::unique_ptr<GpuBackend> backend = batched(weights, products, 7);
+    EXPECT_LE(backend->device().allocated_bytes(), backend->plan().total() + 4096);
+    EXPECT_GE(backend->device().allocated_bytes(), backend->plan().total() * 9 / 10);
+  }
+}
+
+TEST(GpuBatch, SlotsNeedBatches) {
+  const std::shared_ptr<const Weights> weights = batch_model(batch_config(), DataType::F16);
+  EXPECT_THROW(GpuBackend(weights, open_test_device(), {.slots = 2}), Error);
+}
+
+}  // namespace
+}  // namespace gander::gpu
