@@ -31,7 +31,7 @@ Config batch_config() {
   Config config = synthetic_config(64);
   config.width = 256;
   config.heads = 4;
-  config.ffn_width = 768;
+  config.ffn_width = 1536;
   config.layers = 2;
   config.rank_w = 40;
   config.rank_a = 72;
@@ -238,7 +238,7 @@ TEST(GpuBatch, ProgramsAreCachedAndBounded) {
   BatchRunner& batch = *backend->batch();
   const Program* first = &batch.program({5, 3, 1, false});
   EXPECT_EQ(&batch.program({8, 4, 1, false}), first);
-  EXPECT_EQ(first->dispatches.size(), 12U + 4);
+  EXPECT_EQ(first->dispatches.size(), 9U + 4);
   EXPECT_EQ(batch.programs(), 1U);
   for (std::uint32_t rows = 1; rows <= 64; rows *= 2) {
     for (std::uint32_t sequences = 1; sequences <= rows; sequences *= 2) {

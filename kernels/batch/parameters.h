@@ -23,20 +23,25 @@ struct BatchSequence {
   uint rows;   // at least one
 };
 
-// LayerNorm of every row, and what a stage before left undone: sums to be added to x, shift states
-// to be kept.
-struct BatchNormParameters {
-  uint slices;        // of sums to be added to x
-  uint slice_stride;  // floats
-  uint keeps;         // 1: `kept` of a sequence's last row becomes its shift state
-  uint slot_floats;   // of a sequence's state
-};
-
-struct BatchShiftParameters {
+// LayerNorm and token shift of every row, and what stages before left undone: sums to be added to
+// x, shift states to be kept.
+struct BatchMixParameters {
+  uint slices;         // of sums to be added to x; 0: they are in x
+  uint slice_stride;   // floats
   uint mixes;          // vectors of the lerp, and matrices written: 6 or 1
   uint matrix_stride;  // halves
   uint row_stride;     // halves
+  uint keeps;          // 1: `kept` of a sequence's last row becomes a shift state
+  uint slot_floats;    // of a sequence's state
+};
+
+struct BatchKeepParameters {
   uint slot_floats;
+};
+
+struct BatchHeadRowsParameters {
+  uint slices, slice_stride;
+  uint row_stride;  // halves
 };
 
 // A matrix of weights in a product over several. The input is [T][input_stride] halves, the output
@@ -56,6 +61,7 @@ struct BatchMatrix {
 #define GANDER_BATCH_TANH 2          // halves, as all that follow
 #define GANDER_BATCH_SIGMOID 3
 #define GANDER_BATCH_SQUARED_RELU 4  // relu² times GANDER_HIDDEN_SCALE
+#define GANDER_BATCH_ADD 5           // to floats that are there
 #define GANDER_BATCH_MATRICES 7
 
 // relu² of large sums would not fit a half: it is kept 64 times too small, up to 4.19 million; what
@@ -69,23 +75,15 @@ struct BatchMultiplyParameters {
   BatchMatrix matrix[GANDER_BATCH_MATRICES];
 };
 
-struct BatchHeadsParameters {
+struct BatchScanParameters {
   uint has_value_mix;  // 0 in layer 0: v becomes v_first
   uint matrix_stride;  // floats between two of r, k, v, and of the four products
-};
-
-struct BatchScanParameters {
   uint slot_floats;
   uint parts;  // groups that share a head
 };
 
 struct BatchGateParameters {
-  uint matrix_stride;  // floats
-  uint row_stride;     // halves of a row of the output
-};
-
-struct BatchHeadRowsParameters {
-  uint row_stride;  // halves
+  uint row_stride;  // halves of a row of the output
 };
 
 // Columns of a step of a product; rows of weights, and of tokens, of a tile are in the kernels'
@@ -94,6 +92,6 @@ struct BatchHeadRowsParameters {
 #define GANDER_BATCH_BLOCK_ROWS 64
 // Vectors of a channel that the recurrence takes: w, kk, b, k, v, r.
 #define GANDER_BATCH_OPERANDS 6
-// Tokens whose operands a group of the scan holds.
-#define GANDER_SCAN_TOKENS 8
 #define GANDER_SCAN_THREADS 128
+// Of a row of batch_mix a thread has up to four quads of channels.
+#define GANDER_MIX_QUADS 4

@@ -51,6 +51,10 @@ struct ProductOutput {
       floats[at] = sum;
       return;
     }
+    if (activation == GANDER_BATCH_ADD) {
+      floats[at] += sum;
+      return;
+    }
     if (activation == GANDER_BATCH_TANH) sum = precise::tanh(sum);
     if (activation == GANDER_BATCH_SIGMOID) sum = sigmoid(sum);
     if (activation == GANDER_BATCH_SQUARED_RELU) sum = squared_relu(sum) * GANDER_HIDDEN_SCALE;

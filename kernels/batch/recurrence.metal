@@ -5,72 +5,11 @@ using namespace metal;
 #include "../model.h"
 #include "parameters.h"
 
-// Stage B of a batch, in three steps: what the recurrence takes of every row and head, the
-// recurrence itself, and what is made of its outputs. The formulas are those of kernels/wkv.metal.
+// Stage B of a batch: the recurrence over each sequence's rows, and what is made of its outputs.
+// The formulas are those of kernels/wkv.metal.
 
-// Columns of a head that a lane has: lane, lane + 32, ...
+// Columns of a head that a lane of batch_gate has: lane, lane + 32, ...
 #define GANDER_LANE_COLUMNS (GANDER_MAX_HEAD_SIZE / 32)
-
-// Where operand `operand` of a row and head lies: w, kk, b, k, v, r.
-static inline ulong operand_place(uint row, uint head, uint operand) {
-  return ((ulong(row) * kHeads + head) * GANDER_BATCH_OPERANDS + operand) * kHeadSize;
-}
-
-// A SIMD group a head: from r, k, v and the low-rank products to the operands. `products` are
-// those of w, a, v, g.
-kernel void batch_heads(device const uint* counts [[buffer(0)]],
-                        device const float* projected [[buffer(1)]],
-                        device const float* products [[buffer(2)]],
-                        device const float* vectors [[buffer(3)]],
-                        device float* v_first [[buffer(4)]],
-                        device float* operands [[buffer(5)]],
-                        constant BatchHeadsParameters& parameters [[buffer(6)]],
-                        uint2 position [[threadgroup_position_in_grid]],
-                        uint lane [[thread_index_in_simdgroup]],
-                        uint simdgroup [[simdgroup_index_in_threadgroup]],
-                        uint simdgroups [[simdgroups_per_threadgroup]]) {
-  const uint row = position.y;
-  const uint head = position.x * simdgroups + simdgroup;
-  if (row >= counts[GANDER_COUNT_ROWS] || head >= kHeads) return;
-  const ulong row_begin = ulong(row) * kWidth;
-  const ulong stride = parameters.matrix_stride;
-  const uint lane_columns = (kHeadSize + 31u) / 32u;
-  float kk[GANDER_LANE_COLUMNS], rate[GANDER_LANE_COLUMNS];
-  float square = 0.0f;
-  for (uint c = 0u; c < lane_columns; ++c) {
-    const uint j = lane + 32u * c;
-    kk[c] = 0.0f;
-    rate[c] = 0.0f;
-    if (j >= kHeadSize) continue;
-    const uint channel = kHeadSize * head + j;
-    const ulong at = row_begin + channel;
-    const float r = projected[at];
-    const float raw_k = projected[stride + at];
-    float v = projected[2u * stride + at];
-    if (parameters.has_value_mix != 0u) {
-      const float mix = sigmoid(vectors[2u * kWidth + channel] + products[2u * stride + at]);
-      v += (v_first[at] - v) * mix;
-    } else {
-      v_first[at] = v;
-    }
-    const float a = sigmoid(vectors[kWidth + channel] + products[stride + at]);
-    kk[c] = raw_k * vectors[3u * kWidth + channel];
-    rate[c] = a;
-    square += kk[c] * kk[c];
-    operands[operand_place(row, head, 0u) + j] = decay(vectors[channel] + products[at]);
-    operands[operand_place(row, head, 3u) + j] =
-        raw_k * (1.0f + (a - 1.0f) * vectors[4u * kWidth + channel]);
-    operands[operand_place(row, head, 4u) + j] = v;
-    operands[operand_place(row, head, 5u) + j] = r;
-  }
-  const float inverse_norm = 1.0f / max(precise::sqrt(simd_sum(square)), 1e-12f);
-  for (uint c = 0u; c < lane_columns; ++c) {
-    const uint j = lane + 32u * c;
-    if (j >= kHeadSize) continue;
-    operands[operand_place(row, head, 1u) + j] = kk[c] * inverse_norm;
-    operands[operand_place(row, head, 2u) + j] = kk[c] * inverse_norm * rate[c];
-  }
-}
 
 static inline float sum_of_quad(float4 x) {
   return (x.x + x.y) + (x.z + x.w);
@@ -83,7 +22,7 @@ static inline float sum_of_row(float sum) {
   return sum + simd_shuffle_xor(sum, 4);
 }
 
-// Four floats of a row of `kHeadSize`, from `column` on; zeros past its end.
+// Four floats of a row of S, from `column` on; zeros past its end.
 static inline float4 load_quad(device const float* row, uint column) {
   float4 quad = float4(0.0f);
   if (kHeadSize % 4u == 0u) {
@@ -105,27 +44,62 @@ static inline void store_quad(device float* row, uint column, float4 quad) {
   }
 }
 
+// What the recurrence takes of a channel comes from these: r, k, v and the sums of the low-rank
+// products of w, a, v, and layer 0's v.
+struct ChannelInputs {
+  float r, k, v, w, a, mix, first;
+};
+// A channel's vectors.
+struct ChannelVectors {
+  float w0, a0, v0, k_k, k_a, r_k;
+};
+
+static inline ChannelVectors load_vectors(device const float* vectors, uint channel) {
+  ChannelVectors result;
+  result.w0 = vectors[channel];
+  result.a0 = vectors[kWidth + channel];
+  result.v0 = vectors[2u * kWidth + channel];
+  result.k_k = vectors[3u * kWidth + channel];
+  result.k_a = vectors[4u * kWidth + channel];
+  result.r_k = vectors[5u * kWidth + channel];
+  return result;
+}
+
 // A sequence's rows one after the other, for 16 `Rows` rows of a head's S:
-//   S = S diag(w) - (S kk) bᵀ + v kᵀ,  y = S r
-// Eight lanes have a row, `Quads` times four columns each, and keep it in registers; a lane has
-// `Rows` rows. The operands of some rows of the step are staged in thread-group memory, the next
-// ones on their way meanwhile. 128 threads.
+//   S = S diag(w) - (S kk) (kk a)ᵀ + v kᵀ,  y = S r
+// Eight lanes have a row and keep it in registers, a lane `Quads` times four of its columns, those
+// of a quad side by side in eight lanes; a lane has `Rows` rows. The operands of `Staged` tokens are
+// computed into thread-group memory, a token a SIMD group and 32 columns at a time, while the inputs
+// of the next ones are on their way. The group of the head's first rows also leaves what batch_gate
+// needs: v after the mix and the bonus r · (k ∘ r_k). 128 threads.
 template <uint Quads, uint Rows, uint Staged>
 kernel void scan(device const BatchSequence* sequences [[buffer(0)]],
                  device const uint* counts [[buffer(1)]],
-                 device const float* operands [[buffer(2)]],
-                 device float* state [[buffer(3)]],
-                 device float* y [[buffer(4)]],
-                 constant BatchScanParameters& parameters [[buffer(5)]],
+                 device const float* projected [[buffer(2)]],
+                 device const float* products [[buffer(3)]],
+                 device const float* vectors [[buffer(4)]],
+                 device float* state [[buffer(5)]],
+                 device float* v_first [[buffer(6)]],
+                 device float* values [[buffer(7)]],
+                 device float* bonuses [[buffer(8)]],
+                 device float* y [[buffer(9)]],
+                 constant BatchScanParameters& parameters [[buffer(10)]],
                  threadgroup float* scratch [[threadgroup(0)]],
                  uint2 position [[threadgroup_position_in_grid]],
                  uint index [[thread_index_in_threadgroup]]) {
   if (position.y >= counts[GANDER_COUNT_SEQUENCES]) return;
+  enum { kColumns = 32 * Quads };  // at least a head's
+  enum { kTurns = (Staged + 3) / 4 };
   const uint head = position.x / parameters.parts;
+  const bool leads = position.x % parameters.parts == 0u;
+  const bool has_value_mix = parameters.has_value_mix != 0u;
+  const uint simdgroup = index / 32u;
+  const uint lane = index % 32u;
   const uint part = index % 8u;
   const uint first_row = 16u * Rows * (position.x % parameters.parts) + Rows * (index / 8u);
   const uint first = sequences[position.y].first;
   const uint count = sequences[position.y].rows;
+  const uint stride = parameters.matrix_stride;
   device float* head_state = state + ulong(sequences[position.y].slot) * parameters.slot_floats +
                              ulong(head) * kHeadSize * kHeadSize;
 
@@ -136,75 +110,122 @@ kernel void scan(device const BatchSequence* sequences [[buffer(0)]],
     for (uint q = 0u; q < Quads; ++q) {
       s[r][q] = float4(0.0f);
       if (first_row + r < kHeadSize) {
-        s[r][q] = load_quad(head_state + (first_row + r) * kHeadSize, 4u * (Quads * part + q));
+        s[r][q] = load_quad(head_state + (first_row + r) * kHeadSize, 4u * (part + 8u * q));
       }
     }
   }
+  ChannelVectors constants[Quads];
+#pragma unroll
+  for (uint c = 0u; c < Quads; ++c) {
+    const uint j = min(lane + 32u * c, kHeadSize - 1u);
+    constants[c] = load_vectors(vectors, kHeadSize * head + j);
+  }
 
-  enum { kAhead = Staged * GANDER_BATCH_OPERANDS * 8u * Quads / 128u };
-  const uint vector_quads = 8u * Quads;
-  const uint token_quads = GANDER_BATCH_OPERANDS * vector_quads;
   threadgroup float4* staged = (threadgroup float4*)scratch;
-  float4 ahead[kAhead];
+  ChannelInputs ahead[kTurns][Quads];
   for (uint begin = 0u; begin < count + Staged; begin += Staged) {
-    // What was asked for in the turn before is staged, the next is asked for.
+    // What was asked for in the turn before becomes operands.
     if (begin > 0u) {
       threadgroup_barrier(mem_flags::mem_threadgroup);
 #pragma unroll
-      for (uint i = 0u; i < uint(kAhead); ++i) staged[index + 128u * i] = ahead[i];
+      for (uint turn = 0u; turn < uint(kTurns); ++turn) {
+        const uint place = simdgroup + 4u * turn;
+        const uint token = begin - Staged + place;
+        if (place >= Staged || token >= count) continue;
+        threadgroup float* to = scratch + uint(GANDER_BATCH_OPERANDS * kColumns) * place + lane;
+        const ulong row = first + token;
+        float kk[Quads], rate[Quads];
+        float2 sums = float2(0.0f);  // of squares, of the bonus
+#pragma unroll
+        for (uint c = 0u; c < Quads; ++c) {
+          const ChannelInputs in = ahead[turn][c];
+          const bool inside = lane + 32u * c < kHeadSize;
+          const float a = sigmoid(constants[c].a0 + in.a);
+          const float k = in.k * (1.0f + (a - 1.0f) * constants[c].k_a);
+          const float mixed =
+              has_value_mix ? in.v + (in.first - in.v) * sigmoid(constants[c].v0 + in.mix) : in.v;
+          kk[c] = inside ? in.k * constants[c].k_k : 0.0f;
+          rate[c] = a;
+          sums += float2(kk[c] * kk[c], inside ? in.r * k * constants[c].r_k : 0.0f);
+          to[32u * c] = inside ? decay(constants[c].w0 + in.w) : 0.0f;
+          to[uint(3 * kColumns) + 32u * c] = inside ? k : 0.0f;
+          to[uint(4 * kColumns) + 32u * c] = inside ? mixed : 0.0f;
+          to[uint(5 * kColumns) + 32u * c] = inside ? in.r : 0.0f;
+          if (leads && inside) {
+            const ulong at = row * kWidth + kHeadSize * head + lane + 32u * c;
+            if (!has_value_mix) v_first[at] = mixed;
+            if (has_value_mix) values[at] = mixed;
+          }
+        }
+        sums = simd_sum(sums);
+        const float inverse_norm = 1.0f / max(precise::sqrt(sums.x), 1e-12f);
+#pragma unroll
+        for (uint c = 0u; c < Quads; ++c) {
+          to[uint(kColumns) + 32u * c] = kk[c] * inverse_norm;
+          to[uint(2 * kColumns) + 32u * c] = kk[c] * inverse_norm * rate[c];
+        }
+        if (leads && lane == 0u) bonuses[row * kHeads + head] = sums.y;
+      }
       threadgroup_barrier(mem_flags::mem_threadgroup);
     }
 #pragma unroll
-    for (uint i = 0u; i < uint(kAhead); ++i) {
-      const uint quad = index + 128u * i;
-      const uint token = begin + quad / token_quads;
-      ahead[i] = float4(0.0f);
-      if (token < count) {
-        ahead[i] = load_quad(operands + operand_place(first + token, head,
-                                                      quad % token_quads / vector_quads),
-                             4u * (quad % vector_quads));
+    for (uint turn = 0u; turn < uint(kTurns); ++turn) {
+      const uint token = begin + simdgroup + 4u * turn;
+#pragma unroll
+      for (uint c = 0u; c < Quads; ++c) {
+        if (token >= count || simdgroup + 4u * turn >= Staged) continue;
+        const uint j = min(lane + 32u * c, kHeadSize - 1u);
+        const ulong at = ulong(first + token) * kWidth + kHeadSize * head + j;
+        ChannelInputs in;
+        in.r = projected[at];
+        in.k = projected[stride + at];
+        in.v = projected[2u * ulong(stride) + at];
+        in.w = products[at];
+        in.a = products[stride + at];
+        in.mix = has_value_mix ? products[2u * ulong(stride) + at] : 0.0f;
+        in.first = has_value_mix ? v_first[at] : 0.0f;
+        ahead[turn][c] = in;
       }
     }
     if (begin == 0u) continue;
 
-    const uint end = min(begin, count);
-    for (uint token = begin - Staged; token < end; ++token) {
-      threadgroup const float4* vectors = staged + (token + Staged - begin) * token_quads;
-      threadgroup const float4* w = vectors + Quads * part;
-      threadgroup const float4* kk = w + vector_quads;
-      threadgroup const float4* b = kk + vector_quads;
-      threadgroup const float4* k = b + vector_quads;
-      threadgroup const float* v = (threadgroup const float*)(vectors + 4u * vector_quads);
-      threadgroup const float4* r_quads = k + 2u * vector_quads;
-      float removed[Rows];
+    const uint end = min(Staged, count - (begin - Staged));
+    device float* to = y + ulong(first + begin - Staged) * kWidth + kHeadSize * head;
+    for (uint token = 0u; token < end; token += 4u) {
 #pragma unroll
-      for (uint r = 0u; r < Rows; ++r) {
-        float4 products = s[r][0] * kk[0];
+      for (uint t = 0u; t < 4u; ++t) {
+        if (token + t >= end) break;
+        threadgroup const float4* vector =
+            staged + uint(GANDER_BATCH_OPERANDS * kColumns / 4) * (token + t) + part;
+        threadgroup const float* value =
+            scratch + uint(kColumns) * (GANDER_BATCH_OPERANDS * (token + t) + 4u) + first_row;
+        float4 w[Quads], kk[Quads], b[Quads], k[Quads], receptance[Quads];
 #pragma unroll
-        for (uint q = 1u; q < Quads; ++q) products += s[r][q] * kk[q];
-        removed[r] = sum_of_row(sum_of_quad(products));
-      }
-      float4 outputs[Rows];
-#pragma unroll
-      for (uint r = 0u; r < Rows; ++r) outputs[r] = float4(0.0f);
-#pragma unroll
-      for (uint q = 0u; q < Quads; ++q) {
-        const float4 decayed = w[q];
-        const float4 b_quad = b[q];
-        const float4 k_quad = k[q];
-        const float4 r_quad = r_quads[q];
+        for (uint q = 0u; q < Quads; ++q) {
+          w[q] = vector[8u * q];
+          kk[q] = vector[uint(kColumns / 4) + 8u * q];
+          b[q] = vector[uint(2 * kColumns / 4) + 8u * q];
+          k[q] = vector[uint(3 * kColumns / 4) + 8u * q];
+          receptance[q] = vector[uint(5 * kColumns / 4) + 8u * q];
+        }
 #pragma unroll
         for (uint r = 0u; r < Rows; ++r) {
-          const float value = v[first_row + r];
-          s[r][q] = s[r][q] * decayed - removed[r] * b_quad + value * k_quad;
-          outputs[r] += s[r][q] * r_quad;
-        }
-      }
-      device float* to = y + ulong(first + token) * kWidth + kHeadSize * head;
+          float4 dots = s[r][0] * kk[0];
 #pragma unroll
-      for (uint r = 0u; r < Rows; ++r) {
-        const float output = sum_of_row(sum_of_quad(outputs[r]));
-        if (part == r && first_row + r < kHeadSize) to[first_row + r] = output;
+          for (uint q = 1u; q < Quads; ++q) dots += s[r][q] * kk[q];
+          const float removed = sum_of_row(sum_of_quad(dots));
+          const float v = value[r];
+          float4 outputs = float4(0.0f);
+#pragma unroll
+          for (uint q = 0u; q < Quads; ++q) {
+            s[r][q] = s[r][q] * w[q] - removed * b[q] + v * k[q];
+            outputs += s[r][q] * receptance[q];
+          }
+          const float output = sum_of_row(sum_of_quad(outputs));
+          if (part == r && first_row + r < kHeadSize) {
+            to[ulong(token + t) * kWidth + first_row + r] = output;
+          }
+        }
       }
     }
   }
@@ -214,25 +235,26 @@ kernel void scan(device const BatchSequence* sequences [[buffer(0)]],
     if (first_row + r >= kHeadSize) continue;
 #pragma unroll
     for (uint q = 0u; q < Quads; ++q) {
-      store_quad(head_state + (first_row + r) * kHeadSize, 4u * (Quads * part + q), s[r][q]);
+      store_quad(head_state + (first_row + r) * kHeadSize, 4u * (part + 8u * q), s[r][q]);
     }
   }
 }
 
-// Heads of up to 64 channels, a quarter or half of a head and all of it a group; of up to 256.
+// Heads of up to 64 channels, a quarter, half or all of a head a group; of up to 256.
 template [[host_name("batch_scan_64_16")]] kernel decltype(scan<2u, 1u, 8u>) scan<2u, 1u, 8u>;
 template [[host_name("batch_scan_64_32")]] kernel decltype(scan<2u, 2u, 8u>) scan<2u, 2u, 8u>;
 template [[host_name("batch_scan_64_64")]] kernel decltype(scan<2u, 4u, 8u>) scan<2u, 4u, 8u>;
 template [[host_name("batch_scan_256_32")]] kernel decltype(scan<8u, 2u, 2u>) scan<8u, 2u, 2u>;
 
-// A SIMD group a head: gated = (GroupNorm(y) + (r · (k ∘ r_k)) v) ∘ g, as halves.
+// A SIMD group a head: gated = (GroupNorm(y) + bonus v) ∘ g, as halves.
 kernel void batch_gate(device const uint* counts [[buffer(0)]],
                        device const float* y [[buffer(1)]],
-                       device const float* operands [[buffer(2)]],
-                       device const float* gates [[buffer(3)]],
-                       device const float* vectors [[buffer(4)]],
-                       device half* gated [[buffer(5)]],
-                       constant BatchGateParameters& parameters [[buffer(6)]],
+                       device const float* values [[buffer(2)]],
+                       device const float* bonuses [[buffer(3)]],
+                       device const float* gates [[buffer(4)]],
+                       device const float* vectors [[buffer(5)]],
+                       device half* gated [[buffer(6)]],
+                       constant BatchGateParameters& parameters [[buffer(7)]],
                        uint2 position [[threadgroup_position_in_grid]],
                        uint lane [[thread_index_in_simdgroup]],
                        uint simdgroup [[simdgroup_index_in_threadgroup]],
@@ -240,38 +262,34 @@ kernel void batch_gate(device const uint* counts [[buffer(0)]],
   const uint row = position.y;
   const uint head = position.x * simdgroups + simdgroup;
   if (row >= counts[GANDER_COUNT_ROWS] || head >= kHeads) return;
-  const ulong row_begin = ulong(row) * kWidth;
-  const uint lane_columns = (kHeadSize + 31u) / 32u;
-  float values[GANDER_LANE_COLUMNS];
+  const ulong at = ulong(row) * kWidth + kHeadSize * head;
+  float outputs[GANDER_LANE_COLUMNS];
   float sum = 0.0f;
-  float bonus = 0.0f;
-  for (uint c = 0u; c < lane_columns; ++c) {
+#pragma unroll
+  for (uint c = 0u; c < GANDER_LANE_COLUMNS; ++c) {
     const uint j = lane + 32u * c;
-    values[c] = 0.0f;
-    if (j >= kHeadSize) continue;
-    const uint channel = kHeadSize * head + j;
-    values[c] = y[row_begin + channel];
-    sum += values[c];
-    bonus += operands[operand_place(row, head, 5u) + j] *
-             operands[operand_place(row, head, 3u) + j] * vectors[5u * kWidth + channel];
+    outputs[c] = 0.0f;
+    if (j < kHeadSize) outputs[c] = y[at + j];
+    sum += outputs[c];
   }
   const float mean = simd_sum(sum) / float(kHeadSize);
-  bonus = simd_sum(bonus);
   float squares = 0.0f;
-  for (uint c = 0u; c < lane_columns; ++c) {
-    const float deviation = values[c] - mean;
+#pragma unroll
+  for (uint c = 0u; c < GANDER_LANE_COLUMNS; ++c) {
+    const float deviation = outputs[c] - mean;
     if (lane + 32u * c < kHeadSize) squares += deviation * deviation;
   }
   const float variance = simd_sum(squares) / float(kHeadSize);
   const float scale = precise::rsqrt(variance + float(kHeadSize) * kNormEpsilon);
-  for (uint c = 0u; c < lane_columns; ++c) {
+  const float bonus = bonuses[ulong(row) * kHeads + head];
+#pragma unroll
+  for (uint c = 0u; c < GANDER_LANE_COLUMNS; ++c) {
     const uint j = lane + 32u * c;
     if (j >= kHeadSize) continue;
     const uint channel = kHeadSize * head + j;
-    const float normal = (values[c] - mean) * scale * vectors[6u * kWidth + channel] +
+    const float normal = (outputs[c] - mean) * scale * vectors[6u * kWidth + channel] +
                          vectors[7u * kWidth + channel];
-    const float value = operands[operand_place(row, head, 4u) + j];
-    const float result = (normal + bonus * value) * gates[row_begin + channel];
+    const float result = (normal + bonus * values[at + j]) * gates[at + j];
     gated[ulong(row) * parameters.row_stride + channel] =
         half(min(max(result, -65504.0f), 65504.0f));
   }

@@ -34,112 +34,234 @@ kernel void batch_embed(device const BatchRow* rows [[buffer(0)]],
   store_vector(scratch, x + ulong(row) * kWidth, self);
 }
 
-// x = x + the slices, in order.
-template <typename Element>
-static inline void add_slices_to(device Element* x, device const Element* slices, uint count,
-                                 uint stride, threadgroup Element* sum, GroupThread self) {
-  for (uint i = self.index; i < width_elements<Element>(); i += self.count) {
-    Element value = x[i];
-    for (uint s = 0u; s < count; ++s) value += slices[ulong(s) * stride + i];
-    sum[i] = value;
-    if (count > 0u) x[i] = value;
+// A thread's quads of a row of the model's width: index, index + threads, ... Past the width there
+// are zeros.
+struct RowQuads {
+  float4 quads[GANDER_MIX_QUADS];
+};
+
+static inline uint quads_of_width() {
+  return (kWidth + 3u) / 4u;
+}
+
+static inline float4 load_width_quad(device const float* row, uint quad) {
+  if (kWidth % 4u == 0u) return ((device const float4*)row)[quad];
+  float4 values = float4(0.0f);
+  for (uint i = 0u; i < 4u; ++i) {
+    if (4u * quad + i < kWidth) values[i] = row[4u * quad + i];
+  }
+  return values;
+}
+static inline void store_width_quad(device float* row, uint quad, float4 values) {
+  if (kWidth % 4u == 0u) {
+    ((device float4*)row)[quad] = values;
+    return;
+  }
+  for (uint i = 0u; i < 4u; ++i) {
+    if (4u * quad + i < kWidth) row[4u * quad + i] = values[i];
   }
 }
 
-// x = x + sums; normalized = LN(x). The rows before the last of each sequence's are of no use to
-// the next step: `kept` of the last one, what the norm before left, becomes the shift state. It is
-// done here since every row that reads that state has done so.
-kernel void batch_norm(device const BatchRow* rows [[buffer(0)]],
-                       device const uint* counts [[buffer(1)]],
-                       device float* x [[buffer(2)]],
-                       device const float* slices [[buffer(3)]],
-                       device const float* norm [[buffer(4)]],
-                       device float* normalized [[buffer(5)]],
-                       device const float* kept [[buffer(6)]],
-                       device float* shift [[buffer(7)]],
-                       constant BatchNormParameters& parameters [[buffer(8)]],
-                       threadgroup float* scratch [[threadgroup(0)]],
-                       uint row [[threadgroup_position_in_grid]],
-                       uint lane [[thread_index_in_simdgroup]],
-                       uint simdgroup [[simdgroup_index_in_threadgroup]],
-                       uint simdgroups [[simdgroups_per_threadgroup]]) {
-  if (row >= counts[GANDER_COUNT_ROWS]) return;
-  const GroupThread self = group_thread(lane, simdgroup, simdgroups);
-  const ulong at = ulong(row) * kWidth;
-  if (width_has_quads()) {
-    add_slices_to((device float4*)(x + at), (device const float4*)(slices + at), parameters.slices,
-                  parameters.slice_stride / 4u, (threadgroup float4*)scratch, self);
-  } else {
-    add_slices_to(x + at, slices + at, parameters.slices, parameters.slice_stride, scratch, self);
+// The row, and the slices' sums in their order.
+static inline RowQuads load_row(device const float* x, device const float* slices, uint count,
+                                uint stride, GroupThread self) {
+  RowQuads row;
+#pragma unroll
+  for (uint i = 0u; i < GANDER_MIX_QUADS; ++i) {
+    const uint quad = self.index + self.count * i;
+    row.quads[i] = float4(0.0f);
+    if (quad >= quads_of_width()) continue;
+    row.quads[i] = load_width_quad(x, quad);
+    for (uint s = 0u; s < count; ++s) {
+      row.quads[i] += load_width_quad(slices + ulong(s) * stride, quad);
+    }
   }
-  normalize_vector(scratch, norm, scratch + round_up(kWidth, 4u), self);
-  store_vector(scratch, normalized + at, self);
-  if (parameters.keeps != 0u && rows[row].is_last != 0u) {
-    device float* to = shift + ulong(rows[row].slot) * parameters.slot_floats;
-    for (uint i = self.index; i < kWidth; i += self.count) to[i] = kept[at + i];
+  return row;
+}
+
+static inline void store_row(RowQuads row, device float* to, GroupThread self) {
+#pragma unroll
+  for (uint i = 0u; i < GANDER_MIX_QUADS; ++i) {
+    const uint quad = self.index + self.count * i;
+    if (quad < quads_of_width()) store_width_quad(to, quad, row.quads[i]);
   }
+}
+
+static inline float sum_of_row_quads(RowQuads row) {
+  float sum = 0.0f;
+#pragma unroll
+  for (uint i = 0u; i < GANDER_MIX_QUADS; ++i) sum += sum_of(row.quads[i]);
+  return sum;
+}
+
+// The squares of deviations from the mean.
+static inline float squares_of_row(RowQuads row, float mean, GroupThread self) {
+  float sum = 0.0f;
+#pragma unroll
+  for (uint i = 0u; i < GANDER_MIX_QUADS; ++i) {
+    const uint channel = 4u * (self.index + self.count * i);
+    float4 deviation = row.quads[i] - mean;
+    for (uint j = 0u; j < 4u; ++j) {
+      if (channel + j >= kWidth) deviation[j] = 0.0f;
+    }
+    sum += sum_of(deviation * deviation);
+  }
+  return sum;
+}
+
+static inline float4 normalized_quad(float4 x, float mean, float scale, device const float* norm,
+                                     uint quad) {
+  return (x - mean) * scale * load_width_quad(norm, quad) +
+         load_width_quad(norm + kWidth, quad);
+}
+
+// Two sums over all threads, given to all of them; over SIMD groups in index order.
+static inline float2 group_sums(float2 value, threadgroup float2* partials, GroupThread self) {
+  const float2 sum = simd_sum(value);
+  threadgroup_barrier(mem_flags::mem_threadgroup);  // the sums of before have been read
+  if (self.lane == 0u) partials[self.simdgroup] = sum;
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  float2 total = float2(0.0f);
+  for (uint i = 0u; i < self.simdgroups; ++i) total += partials[i];
+  return total;
+}
+
+// Mean and scale of the LayerNorm of two rows.
+struct TwoNorms {
+  float2 mean, scale;
+};
+static inline TwoNorms norms_of(RowQuads first, RowQuads second, threadgroup float2* partials,
+                                GroupThread self) {
+  TwoNorms norms;
+  norms.mean = group_sums(float2(sum_of_row_quads(first), sum_of_row_quads(second)), partials,
+                          self) /
+               float(kWidth);
+  const float2 variance = group_sums(float2(squares_of_row(first, norms.mean.x, self),
+                                            squares_of_row(second, norms.mean.y, self)),
+                                     partials, self) /
+                          float(kWidth);
+  norms.scale = float2(precise::rsqrt(variance.x + kNormEpsilon),
+                       precise::rsqrt(variance.y + kNormEpsilon));
+  return norms;
 }
 
 static inline half4 halves_in_range(float4 x) {
   return half4(min(max(x, float4(-65504.0f)), float4(65504.0f)));
 }
+static inline void store_halves(device half* row, uint quad, float4 values) {
+  const half4 halves = halves_in_range(values);
+  if (kWidth % 4u == 0u) {
+    ((device half4*)row)[quad] = halves;
+    return;
+  }
+  for (uint i = 0u; i < 4u; ++i) {
+    if (4u * quad + i < kWidth) row[4u * quad + i] = halves[i];
+  }
+}
 
-// The rows' inputs of the matrices, as halves: x_m = xx + (prev - xx) mix_m.
-kernel void batch_shift(device const BatchRow* rows [[buffer(0)]],
-                        device const uint* counts [[buffer(1)]],
-                        device const float* normalized [[buffer(2)]],
-                        device const float* shift [[buffer(3)]],
-                        device const float* mix [[buffer(4)]],
-                        device half* inputs [[buffer(5)]],
-                        constant BatchShiftParameters& parameters [[buffer(6)]],
-                        uint row [[threadgroup_position_in_grid]],
-                        uint lane [[thread_index_in_simdgroup]],
-                        uint simdgroup [[simdgroup_index_in_threadgroup]],
-                        uint simdgroups [[simdgroups_per_threadgroup]]) {
+// The inputs of the matrices of a stage, as halves: xx = LN(x); x_m = xx + (prev - xx) mix_m. prev is
+// the row before, of which the LayerNorm is taken here too, or the shift state.
+//
+// x is what x_in and the slices add up to, and is kept in x_out for the next stage: not in place,
+// because the next row needs x_in too. xx of a sequence's last row is kept in `last`. It becomes the
+// shift state only in the next stage, as `kept` of the stage before does here: until then rows read
+// the old one.
+kernel void batch_mix(device const BatchRow* rows [[buffer(0)]],
+                      device const uint* counts [[buffer(1)]],
+                      device const float* x_in [[buffer(2)]],
+                      device const float* slices [[buffer(3)]],
+                      device float* x_out [[buffer(4)]],
+                      device const float* norm [[buffer(5)]],
+                      device const float* mix [[buffer(6)]],
+                      device const float* shift [[buffer(7)]],
+                      device half* inputs [[buffer(8)]],
+                      device float* last [[buffer(9)]],
+                      device const float* kept [[buffer(10)]],
+                      device float* kept_shift [[buffer(11)]],
+                      constant BatchMixParameters& parameters [[buffer(12)]],
+                      threadgroup float* scratch [[threadgroup(0)]],
+                      uint row [[threadgroup_position_in_grid]],
+                      uint lane [[thread_index_in_simdgroup]],
+                      uint simdgroup [[simdgroup_index_in_threadgroup]],
+                      uint simdgroups [[simdgroups_per_threadgroup]]) {
   if (row >= counts[GANDER_COUNT_ROWS]) return;
   const GroupThread self = group_thread(lane, simdgroup, simdgroups);
-  device const float* current = normalized + ulong(row) * kWidth;
-  device const float* previous = rows[row].is_first != 0u
-                                     ? shift + ulong(rows[row].slot) * parameters.slot_floats
-                                     : current - kWidth;
-  device half* to = inputs + ulong(row) * parameters.row_stride;
-  if (width_has_quads()) {
-    for (uint i = self.index; i < kWidth / 4u; i += self.count) {
-      const float4 x = ((device const float4*)current)[i];
-      const float4 difference = ((device const float4*)previous)[i] - x;
-      for (uint m = 0u; m < parameters.mixes; ++m) {
-        const float4 factor = ((device const float4*)(mix + m * kWidth))[i];
-        ((device half4*)(to + ulong(m) * parameters.matrix_stride))[i] =
-            halves_in_range(x + difference * factor);
-      }
-    }
+  const ulong at = ulong(row) * kWidth;
+  const ulong slot = ulong(rows[row].slot) * parameters.slot_floats;
+  const bool is_first = rows[row].is_first != 0u;
+  const bool is_last = rows[row].is_last != 0u;
+  const RowQuads own =
+      load_row(x_in + at, slices + at, parameters.slices, parameters.slice_stride, self);
+  RowQuads previous;
+  if (is_first) {
+    previous = load_row(shift + slot, shift, 0u, 0u, self);
   } else {
-    for (uint i = self.index; i < kWidth; i += self.count) {
-      const float x = current[i];
-      const float difference = previous[i] - x;
-      for (uint m = 0u; m < parameters.mixes; ++m) {
-        to[ulong(m) * parameters.matrix_stride + i] =
-            halves_in_range(float4(x + difference * mix[m * kWidth + i])).x;
-      }
+    previous = load_row(x_in + at - kWidth, slices + at - kWidth, parameters.slices,
+                        parameters.slice_stride, self);
+  }
+  const TwoNorms norms = norms_of(own, previous, (threadgroup float2*)scratch, self);
+  if (parameters.slices > 0u) store_row(own, x_out + at, self);
+  device half* to = inputs + ulong(row) * parameters.row_stride;
+#pragma unroll
+  for (uint i = 0u; i < GANDER_MIX_QUADS; ++i) {
+    const uint quad = self.index + self.count * i;
+    if (quad >= quads_of_width()) continue;
+    const float4 xx = normalized_quad(own.quads[i], norms.mean.x, norms.scale.x, norm, quad);
+    float4 before = previous.quads[i];
+    if (!is_first) before = normalized_quad(before, norms.mean.y, norms.scale.y, norm, quad);
+    for (uint m = 0u; m < parameters.mixes; ++m) {
+      store_halves(to + ulong(m) * parameters.matrix_stride, quad,
+                   xx + (before - xx) * load_width_quad(mix + m * kWidth, quad));
+    }
+    if (is_last) store_width_quad(last + at, quad, xx);
+    if (is_last && parameters.keeps != 0u) {
+      store_width_quad(kept_shift + slot, quad, load_width_quad(kept + at, quad));
     }
   }
 }
 
-// The head's inputs: rows that want logits.
-kernel void batch_gather(device const uint* wanted [[buffer(0)]],
-                         device const uint* counts [[buffer(1)]],
-                         device const float* normalized [[buffer(2)]],
-                         device half* inputs [[buffer(3)]],
-                         constant BatchHeadRowsParameters& parameters [[buffer(4)]],
-                         uint row [[threadgroup_position_in_grid]],
-                         uint lane [[thread_index_in_simdgroup]],
-                         uint simdgroup [[simdgroup_index_in_threadgroup]],
-                         uint simdgroups [[simdgroups_per_threadgroup]]) {
+// The end of a step: the last stage's `kept` of each sequence's last row becomes its shift state.
+kernel void batch_keep(device const BatchSequence* sequences [[buffer(0)]],
+                       device const uint* counts [[buffer(1)]],
+                       device const float* kept [[buffer(2)]],
+                       device float* shift [[buffer(3)]],
+                       constant BatchKeepParameters& parameters [[buffer(4)]],
+                       uint sequence [[threadgroup_position_in_grid]],
+                       uint lane [[thread_index_in_simdgroup]],
+                       uint simdgroup [[simdgroup_index_in_threadgroup]],
+                       uint simdgroups [[simdgroups_per_threadgroup]]) {
+  if (sequence >= counts[GANDER_COUNT_SEQUENCES]) return;
+  const GroupThread self = group_thread(lane, simdgroup, simdgroups);
+  const uint row = sequences[sequence].first + sequences[sequence].rows - 1u;
+  device float* to = shift + ulong(sequences[sequence].slot) * parameters.slot_floats;
+  for (uint i = self.index; i < kWidth; i += self.count) to[i] = kept[ulong(row) * kWidth + i];
+}
+
+// The head's inputs: LN(x) of the rows that want logits.
+kernel void batch_head_rows(device const uint* wanted [[buffer(0)]],
+                            device const uint* counts [[buffer(1)]],
+                            device const float* x [[buffer(2)]],
+                            device const float* slices [[buffer(3)]],
+                            device const float* norm [[buffer(4)]],
+                            device half* inputs [[buffer(5)]],
+                            constant BatchHeadRowsParameters& parameters [[buffer(6)]],
+                            threadgroup float* scratch [[threadgroup(0)]],
+                            uint row [[threadgroup_position_in_grid]],
+                            uint lane [[thread_index_in_simdgroup]],
+                            uint simdgroup [[simdgroup_index_in_threadgroup]],
+                            uint simdgroups [[simdgroups_per_threadgroup]]) {
   if (row >= counts[GANDER_COUNT_LOGITS]) return;
   const GroupThread self = group_thread(lane, simdgroup, simdgroups);
-  device const float* from = normalized + ulong(wanted[row]) * kWidth;
-  for (uint i = self.index; i < kWidth; i += self.count) {
-    inputs[ulong(row) * parameters.row_stride + i] = halves_in_range(float4(from[i])).x;
+  const ulong at = ulong(wanted[row]) * kWidth;
+  const RowQuads own =
+      load_row(x + at, slices + at, parameters.slices, parameters.slice_stride, self);
+  const TwoNorms norms = norms_of(own, own, (threadgroup float2*)scratch, self);
+#pragma unroll
+  for (uint i = 0u; i < GANDER_MIX_QUADS; ++i) {
+    const uint quad = self.index + self.count * i;
+    if (quad >= quads_of_width()) continue;
+    store_halves(inputs + ulong(row) * parameters.row_stride, quad,
+                 normalized_quad(own.quads[i], norms.mean.x, norms.scale.x, norm, quad));
   }
 }
 

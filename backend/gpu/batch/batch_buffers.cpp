@@ -45,15 +45,16 @@ BatchBuffers make_batch_buffers(const Config& config, std::uint32_t rows, Device
     pool.add(tables.wanted, buffers.logit_rows * sizeof(std::uint32_t));
     pool.add(tables.counts, 3 * sizeof(std::uint32_t));
   }
-  pool.add(buffers.x, vectors);
-  pool.add(buffers.att_normalized, vectors);
-  pool.add(buffers.ffn_normalized, vectors);
+  for (View& x : buffers.x) pool.add(x, vectors);
+  pool.add(buffers.att_last, vectors);
+  pool.add(buffers.ffn_last, vectors);
   pool.add(buffers.inputs, 6 * padded * buffers.input_stride * kHalf);
   pool.add(buffers.projected, 3 * vectors);
   pool.add(buffers.low_rank, rank_halves * kHalf);
   pool.add(buffers.products, 4 * vectors);
   pool.add(buffers.v_first, vectors);
-  pool.add(buffers.operands, GANDER_BATCH_OPERANDS * vectors);
+  pool.add(buffers.values, vectors);
+  pool.add(buffers.bonuses, padded * config.heads * sizeof(float));
   pool.add(buffers.y, vectors);
   pool.add(buffers.hidden, padded * buffers.hidden_stride * kHalf);
   const std::uint32_t slices =

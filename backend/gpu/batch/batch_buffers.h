@@ -27,15 +27,16 @@ struct BatchBuffers {
   std::array<std::uint32_t, 4> rank_begin = {};  ///< in low_rank
 
   std::array<BatchTables, 2> tables;  ///< of two steps after each other
-  View x;                             ///< [rows][C]
-  View att_normalized;                ///< [rows][C] after ln1
-  View ffn_normalized;                ///< [rows][C] after ln2
+  std::array<View, 2> x;              ///< [rows][C] the residual stream, before and after a stage
+  View att_last;                      ///< [rows][C] after ln1: of last rows, the next shift state
+  View ffn_last;                      ///< [rows][C] after ln2
   View inputs;     ///< half [6][rows][C]: of r w k v a g; the first also gated, D's, the head's
   View projected;  ///< [3][rows][C] r, k, v
   View low_rank;   ///< half [rows][rank] of w, a, v, g
   View products;   ///< [4][rows][C]: of the second low-rank matrices of w, a, v, g
-  View v_first;    ///< [rows][C]
-  View operands;   ///< [rows][H][6][N]
+  View v_first;    ///< [rows][C] layer 0's v
+  View values;     ///< [rows][C] v after the mix
+  View bonuses;    ///< [rows][H]
   View y;          ///< [rows][C]
   View hidden;     ///< half [rows][F]
   View slices;     ///< [slices][rows][C]

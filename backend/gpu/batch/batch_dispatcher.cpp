@@ -8,7 +8,7 @@
 namespace gander::gpu {
 namespace {
 
-constexpr std::uint32_t kRowThreads = 256;
+constexpr std::uint32_t kRowThreads = 256;  // for widths of up to 4,096
 constexpr std::uint32_t kHeadThreads = 128;  // four heads, a SIMD group each
 
 }  // namespace
@@ -19,38 +19,44 @@ Launch BatchDispatcher::per_row(std::uint32_t rows, std::uint32_t scratch_floats
           .group_memory = scratch_floats * static_cast<std::uint32_t>(sizeof(float))};
 }
 
-void BatchDispatcher::embed(Program& program) const {
+void BatchDispatcher::embed(Program& program) {
+  turn_ = 0;
   const MatrixView& emb = memory_.weights->emb;
   Binding table = in(emb.view);
   table.reads = emb.view.size / emb.rows * shape_.rows;
   recorder_.record(program, "batch_embed", config().layers, type_bits({&emb}),
                    {in(tables_.rows), in(tables_.counts), table, in(memory_.weights->ln0),
-                    out(buffers().x)},
+                    out(x())},
                    EmbedParameters{type_number(emb)},
                    per_row(shape_.rows, GANDER_EMBED_SCRATCH(config().width)));
 }
 
-void BatchDispatcher::norm(Program& program, std::uint32_t layer, std::uint32_t slices,
-                           const View& norm, const View& normalized, const View* kept,
-                           const View* shift) const {
-  const BatchNormParameters parameters = {slices, vector_floats(), kept != nullptr ? 1U : 0U,
-                                          slot_floats()};
-  recorder_.record(
-      program, "batch_norm", layer, 0,
-      {in(tables_.rows), in(tables_.counts), in_out(buffers().x), in(buffers().slices), in(norm),
-       out(normalized), in(kept != nullptr ? *kept : buffers().y),
-       out(shift != nullptr ? memory_.state.in_all_slots(*shift) : memory_.state.pool)},
-      parameters, per_row(shape_.rows, GANDER_VECTOR_SCRATCH(config().width)));
-}
-
-void BatchDispatcher::shift(Program& program, std::uint32_t layer, const View& normalized,
-                            const View& shift, const View& mix, std::uint32_t mixes) const {
-  recorder_.record(
-      program, "batch_shift", layer, 0,
-      {in(tables_.rows), in(tables_.counts), in(normalized),
-       in(memory_.state.in_all_slots(shift)), in(mix), out(buffers().inputs)},
-      BatchShiftParameters{mixes, input_halves(), buffers().input_stride, slot_floats()},
-      per_row(shape_.rows, 0));
+void BatchDispatcher::mix(Program& program, std::uint32_t layer, const Before& before,
+                          const Shift& shift) {
+  const StateBuffers& state = memory_.state;
+  const BatchMixParameters parameters = {before.slices,
+                                         vector_floats(),
+                                         shift.mixes,
+                                         input_halves(),
+                                         buffers().input_stride,
+                                         before.kept != nullptr ? 1U : 0U,
+                                         slot_floats()};
+  const View& from = x();
+  if (before.slices > 0) turn_ = 1 - turn_;
+  const View& kept = before.kept != nullptr ? *before.kept : buffers().y;
+  const View& kept_shift = before.shift != nullptr ? *before.shift : shift.state;
+  // A thread has four quads at the most.
+  const std::uint32_t threads =
+      kRowThreads * groups_of(config().width, kRowThreads * 4 * GANDER_MIX_QUADS);
+  recorder_.record(program, "batch_mix", layer, 0,
+                   {in(tables_.rows), in(tables_.counts), in(from), in(buffers().slices), out(x()),
+                    in(shift.norm), in(shift.mix), in(state.in_all_slots(shift.state)),
+                    out(buffers().inputs), out(shift.last), in(kept),
+                    out(state.in_all_slots(kept_shift))},
+                   parameters,
+                   {.groups = {shape_.rows, 1},
+                    .threads = threads,
+                    .group_memory = 2 * GANDER_SUMS * sizeof(float)});
 }
 
 void BatchDispatcher::multiply(Program& program, std::uint32_t layer,
@@ -65,7 +71,7 @@ void BatchDispatcher::multiply(Program& program, std::uint32_t layer,
   for (const Factor& factor : factors) {
     const MatrixView& matrix = *factor.matrix;
     if (matrix.rows == 0) continue;
-    const std::uint32_t row_tiles = groups_of(matrix.rows, tile.rows());
+    const std::uint32_t row_tiles = groups_of(matrix.rows, tile.rows);
     parameters.matrix[parameters.matrices++] = {.first_tile = tiles,
                                                 .row_tiles = row_tiles,
                                                 .slices = 1,
@@ -89,26 +95,26 @@ void BatchDispatcher::multiply(Program& program, std::uint32_t layer,
   bindings.push_back(out(halves));
   recorder_.record(program, tile.rows_kernel, layer, types, std::move(bindings), parameters,
                    {.groups = {groups_of(rows_of(count), tile.tokens), tiles},
-                    .threads = tile.threads(),
+                    .threads = tile.threads,
                     .group_memory = tile.group_memory,
-                    .constants = {{.index = GANDER_KERNEL_THREADS, .bits = tile.threads()}}});
+                    .constants = {{.index = GANDER_KERNEL_THREADS, .bits = tile.threads}}});
 }
 
-// C rows times the inputs, in slices that `norm` adds to x: the output matrix by rows, the value
-// matrix by unit.
-void BatchDispatcher::multiply_sliced(Program& program, std::uint32_t layer,
-                                      const MatrixView& matrix, const View& inputs,
-                                      std::uint32_t input_stride, float scale) const {
+// C rows times the inputs: the output matrix by rows, the value matrix by unit.
+void BatchDispatcher::multiply_residual(Program& program, std::uint32_t layer,
+                                        const MatrixView& matrix, const View& inputs,
+                                        std::uint32_t input_stride, float scale) const {
   const ProductTile tile = tile_for(shape_.rows, memory_.tensor, recorder_.device().info());
-  const std::uint32_t slices = slices_for(config(), matrix.columns);
+  const std::uint32_t slices = slices_of(matrix.columns);
   BatchMultiplyParameters parameters = {};
   parameters.count = GANDER_COUNT_ROWS;
   parameters.matrices = 1;
   parameters.scale = scale;
-  const std::uint32_t row_tiles = groups_of(matrix.rows, tile.rows());
+  const std::uint32_t row_tiles = groups_of(matrix.rows, tile.rows);
+  const std::uint32_t tiles = row_tiles * std::max(slices, 1U);
   parameters.matrix[0] = {.first_tile = 0,
                           .row_tiles = row_tiles,
-                          .slices = slices,
+                          .slices = std::max(slices, 1U),
                           .type = type_number(matrix),
                           .rows = matrix.rows,
                           .columns = matrix.columns,
@@ -117,32 +123,33 @@ void BatchDispatcher::multiply_sliced(Program& program, std::uint32_t layer,
                           .output = 0,
                           .output_stride = config().width,
                           .slice_stride = vector_floats(),
-                          .activation = GANDER_BATCH_FLOATS};
+                          .activation = uint{slices > 0 ? GANDER_BATCH_FLOATS : GANDER_BATCH_ADD}};
   const bool by_unit = &matrix == &memory_.weights->layers[layer].ffn_value;
   std::vector<Binding> bindings = {in(inputs), in(matrix.view)};
   if (!by_unit) {
     while (bindings.size() < 1 + GANDER_BATCH_MATRICES) bindings.push_back({matrix.view});
   }
   bindings.push_back(in(tables_.counts));
-  bindings.push_back(out(buffers().slices));
+  bindings.push_back(slices > 0 ? out(buffers().slices) : in_out(x()));
   if (!by_unit) bindings.push_back({buffers().hidden});
   recorder_.record(program, by_unit ? tile.units_kernel : tile.rows_kernel, layer,
                    type_bits({&matrix}), std::move(bindings), parameters,
-                   {.groups = {groups_of(shape_.rows, tile.tokens), row_tiles * slices},
-                    .threads = tile.threads(),
+                   {.groups = {groups_of(shape_.rows, tile.tokens), tiles},
+                    .threads = tile.threads,
                     .group_memory = tile.group_memory,
-                    .constants = {{.index = GANDER_KERNEL_THREADS, .bits = tile.threads()}}});
+                    .constants = {{.index = GANDER_KERNEL_THREADS, .bits = tile.threads}}});
 }
 
-void BatchDispatcher::time_mix(Program& program, std::uint32_t layer) const {
+void BatchDispatcher::time_mix(Program& program, std::uint32_t layer) {
   const LayerWeights& weights = memory_.weights->layers[layer];
   const StateBuffers& state = memory_.state;
   const BatchBuffers& b = buffers();
-  const bool first = layer == 0;
-  norm(program, layer, first ? 0 : slices_for(config(), config().ffn_width), weights.ln1,
-       b.att_normalized, first ? nullptr : &b.ffn_normalized,
-       first ? nullptr : &state.ffn_shift[layer - 1]);
-  shift(program, layer, b.att_normalized, state.att_shift[layer], weights.mix, 6);
+  Before before;
+  if (layer > 0) {
+    before = {slices_of(config().ffn_width), &b.ffn_last, &state.ffn_shift[layer - 1]};
+  }
+  mix(program, layer, before,
+      {weights.ln1, weights.mix, 6, state.att_shift[layer], b.att_last});
 
   const std::uint32_t halves = input_halves(), floats = vector_floats();
   const std::uint32_t width = config().width, stride = b.input_stride;
@@ -167,62 +174,69 @@ void BatchDispatcher::time_mix(Program& program, std::uint32_t layer) const {
            std::array{up(weights.w2, 0), up(weights.a2, 1), up(weights.v2, 2), up(weights.g2, 3)},
            GANDER_COUNT_ROWS, b.low_rank, b.products, b.hidden);
   recurrence(program, layer);
-  multiply_sliced(program, layer, weights.output, b.inputs, stride, 1.0F);
+  multiply_residual(program, layer, weights.output, b.inputs, stride, 1.0F);
 }
 
 void BatchDispatcher::recurrence(Program& program, std::uint32_t layer) const {
   const BatchBuffers& b = buffers();
   const View& vectors = memory_.weights->layers[layer].vectors;
-  const Launch per_head = {.groups = {groups_of(config().heads, kHeadThreads / 32), shape_.rows},
-                           .threads = kHeadThreads};
-  recorder_.record(program, "batch_heads", layer, 0,
-                   {in(tables_.counts), in(b.projected), in(b.products), in(vectors),
-                    layer == 0 ? out(b.v_first) : Binding{b.v_first, b.v_first.size, 0},
-                    out(b.operands)},
-                   BatchHeadsParameters{layer == 0 ? 0U : 1U, vector_floats()}, per_head);
+  const bool first = layer == 0;
   const ScanShape scan = scan_for(config(), shape_.sequences, recorder_.device().info());
-  const std::uint32_t staged_bytes =
-      (config().head_size > 64 ? 2 * 256 : 8 * 64) * GANDER_BATCH_OPERANDS * 4;
-  recorder_.record(program, scan.kernel, layer, 0,
-                   {in(tables_.sequences), in(tables_.counts), in(b.operands),
-                    in_out(memory_.state.in_all_slots(memory_.state.matrix[layer])), out(b.y)},
-                   BatchScanParameters{slot_floats(), scan.parts},
-                   {.groups = {config().heads * scan.parts, shape_.sequences},
-                    .threads = GANDER_SCAN_THREADS,
-                    .group_memory = staged_bytes,
-                    .constants = {{.index = GANDER_KERNEL_THREADS, .bits = GANDER_SCAN_THREADS}}});
+  const std::uint32_t staged_floats =
+      (config().head_size > 64 ? 2 * GANDER_MAX_HEAD_SIZE : 8 * 64) * GANDER_BATCH_OPERANDS;
+  recorder_.record(
+      program, scan.kernel, layer, 0,
+      {in(tables_.sequences), in(tables_.counts), in(b.projected), in(b.products), in(vectors),
+       in_out(memory_.state.in_all_slots(memory_.state.matrix[layer])),
+       first ? out(b.v_first) : Binding{b.v_first, b.v_first.size, 0}, out(b.values),
+       out(b.bonuses), out(b.y)},
+      BatchScanParameters{first ? 0U : 1U, vector_floats(), slot_floats(), scan.parts},
+      {.groups = {config().heads * scan.parts, shape_.sequences},
+       .threads = GANDER_SCAN_THREADS,
+       .group_memory = staged_floats * static_cast<std::uint32_t>(sizeof(float)),
+       .constants = {{.index = GANDER_KERNEL_THREADS, .bits = GANDER_SCAN_THREADS}}});
+  const std::uint64_t vectors_bytes = std::uint64_t{vector_floats()} * sizeof(float);
   recorder_.record(program, "batch_gate", layer, 0,
-                   {in(tables_.counts), in(b.y), in(b.operands),
-                    in(b.products.part(std::uint64_t{3} * vector_floats() * sizeof(float),
-                                       vector_floats() * sizeof(float))),
-                    in(vectors), out(b.inputs)},
-                   BatchGateParameters{vector_floats(), b.input_stride}, per_head);
+                   {in(tables_.counts), in(b.y), in(first ? b.v_first : b.values), in(b.bonuses),
+                    in(b.products.part(3 * vectors_bytes, vectors_bytes)), in(vectors),
+                    out(b.inputs)},
+                   BatchGateParameters{b.input_stride},
+                   {.groups = {groups_of(config().heads, kHeadThreads / 32), shape_.rows},
+                    .threads = kHeadThreads});
 }
 
-void BatchDispatcher::channel_mix(Program& program, std::uint32_t layer) const {
+void BatchDispatcher::channel_mix(Program& program, std::uint32_t layer) {
   const LayerWeights& weights = memory_.weights->layers[layer];
   const StateBuffers& state = memory_.state;
   const BatchBuffers& b = buffers();
-  norm(program, layer, slices_for(config(), config().width), weights.ln2, b.ffn_normalized,
-       &b.att_normalized, &state.att_shift[layer]);
-  shift(program, layer, b.ffn_normalized, state.ffn_shift[layer], weights.ffn_mix, 1);
+  mix(program, layer, {slices_of(config().width), &b.att_last, &state.att_shift[layer]},
+      {weights.ln2, weights.ffn_mix, 1, state.ffn_shift[layer], b.ffn_last});
   multiply(program, layer,
            std::array{Factor{&weights.ffn_key, 0, b.input_stride, 0, b.hidden_stride,
                              GANDER_BATCH_SQUARED_RELU}},
            GANDER_COUNT_ROWS, b.inputs, b.y, b.hidden);
-  multiply_sliced(program, layer, weights.ffn_value, b.hidden, b.hidden_stride,
-                  1.0F / GANDER_HIDDEN_SCALE);
+  multiply_residual(program, layer, weights.ffn_value, b.hidden, b.hidden_stride,
+                    1.0F / GANDER_HIDDEN_SCALE);
 }
 
 void BatchDispatcher::head(Program& program) const {
   const BatchBuffers& b = buffers();
   const std::uint32_t layers = config().layers;
-  norm(program, layers, slices_for(config(), config().ffn_width), memory_.weights->ln_out,
-       b.att_normalized, &b.ffn_normalized, &memory_.state.ffn_shift[layers - 1]);
+  recorder_.record(program, "batch_keep", layers, 0,
+                   {in(tables_.sequences), in(tables_.counts), in(b.ffn_last),
+                    out(memory_.state.in_all_slots(memory_.state.ffn_shift[layers - 1]))},
+                   BatchKeepParameters{slot_floats()}, per_row(shape_.sequences, 0));
   if (shape_.logits == 0) return;
-  recorder_.record(program, "batch_gather", layers, 0,
-                   {in(tables_.wanted), in(tables_.counts), in(b.att_normalized), out(b.inputs)},
-                   BatchHeadRowsParameters{b.input_stride}, per_row(shape_.logits, 0));
+  const std::uint32_t threads =
+      kRowThreads * groups_of(config().width, kRowThreads * 4 * GANDER_MIX_QUADS);
+  recorder_.record(program, "batch_head_rows", layers, 0,
+                   {in(tables_.wanted), in(tables_.counts), in(x()), in(b.slices),
+                    in(memory_.weights->ln_out), out(b.inputs)},
+                   BatchHeadRowsParameters{slices_of(config().ffn_width), vector_floats(),
+                                           b.input_stride},
+                   {.groups = {shape_.logits, 1},
+                    .threads = threads,
+                    .group_memory = 2 * GANDER_SUMS * sizeof(float)});
   multiply(program, layers,
            std::array{Factor{&memory_.weights->head, 0, b.input_stride, 0, config().vocab_size}},
            GANDER_COUNT_LOGITS, b.inputs, b.logits, b.hidden);
@@ -233,7 +247,7 @@ void BatchDispatcher::head(Program& program) const {
   }
 }
 
-Program BatchDispatcher::record() const {
+Program BatchDispatcher::record() {
   Program program;
   embed(program);
   for (std::uint32_t layer = 0; layer < config().layers; ++layer) {

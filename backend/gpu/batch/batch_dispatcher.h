@@ -24,7 +24,7 @@ struct BatchMemory {
   BatchBuffers buffers;
 };
 
-/// Records the kernels of kernels/batch: twelve dispatches a layer.
+/// Records the kernels of kernels/batch: nine dispatches a layer.
 class BatchDispatcher {
  public:
   /// `memory` and `recorder` outlive the dispatcher.
@@ -32,7 +32,7 @@ class BatchDispatcher {
                   const BatchShape& shape)
       : recorder_(recorder), memory_(memory), tables_(tables), shape_(shape) {}
 
-  Program record() const;
+  Program record();
 
  private:
   /// A matrix of a product, where its input and output begin, and what becomes of the sums.
@@ -44,26 +44,42 @@ class BatchDispatcher {
 
   const Config& config() const { return recorder_.config(); }
   const BatchBuffers& buffers() const { return memory_.buffers; }
+  /// Slices that a matrix of C rows leaves; 0: it adds to x.
+  std::uint32_t slices_of(std::uint32_t columns) const {
+    const std::uint32_t slices = slices_for(config(), columns);
+    return slices > 1 ? slices : 0;
+  }
+  const View& x() const { return buffers().x[turn_]; }
   std::uint32_t vector_floats() const { return buffers().padded_rows * config().width; }
   std::uint32_t input_halves() const { return buffers().padded_rows * buffers().input_stride; }
   std::uint32_t slot_floats() const {
     return static_cast<std::uint32_t>(memory_.state.slot_bytes / sizeof(float));
   }
 
-  void embed(Program& program) const;
-  /// x += slices; normalized = LN(x); `kept` of each sequence's last row becomes `shift`.
-  void norm(Program& program, std::uint32_t layer, std::uint32_t slices, const View& norm,
-            const View& normalized, const View* kept, const View* shift) const;
-  void shift(Program& program, std::uint32_t layer, const View& normalized, const View& shift,
-             const View& mix, std::uint32_t mixes) const;
+  /// A LayerNorm's weights, its token shift's, and what it leaves.
+  struct Shift {
+    const View &norm, &mix;
+    std::uint32_t mixes;
+    const View &state, &last;
+  };
+  /// What the stage before left: its slices, and what becomes its shift state.
+  struct Before {
+    std::uint32_t slices = 0;
+    const View* kept = nullptr;
+    const View* shift = nullptr;
+  };
+
+  void embed(Program& program);
+  void mix(Program& program, std::uint32_t layer, const Before& before, const Shift& shift);
   void multiply(Program& program, std::uint32_t layer, std::span<const Factor> factors,
                 std::uint32_t count, const View& inputs, const View& floats,
                 const View& halves) const;
-  void multiply_sliced(Program& program, std::uint32_t layer, const MatrixView& matrix,
-                       const View& inputs, std::uint32_t input_stride, float scale) const;
-  void time_mix(Program& program, std::uint32_t layer) const;
+  /// Adds to x, or leaves slices.
+  void multiply_residual(Program& program, std::uint32_t layer, const MatrixView& matrix,
+                         const View& inputs, std::uint32_t input_stride, float scale) const;
+  void time_mix(Program& program, std::uint32_t layer);
   void recurrence(Program& program, std::uint32_t layer) const;
-  void channel_mix(Program& program, std::uint32_t layer) const;
+  void channel_mix(Program& program, std::uint32_t layer);
   void head(Program& program) const;
 
   Launch per_row(std::uint32_t rows, std::uint32_t scratch_floats) const;
@@ -75,6 +91,7 @@ class BatchDispatcher {
   const BatchMemory& memory_;
   const BatchTables& tables_;
   BatchShape shape_;
+  std::size_t turn_ = 0;  // which x a stage finds
 };
 
 }  // namespace gander::gpu

@@ -47,7 +47,7 @@ const Program& BatchRunner::cached(const BatchShape& exact, std::size_t tables) 
     device_.wait(cache_.back().last);  // its dispatches must stay until they have run
     cache_.pop_back();
   }
-  const BatchDispatcher dispatcher(recorder_, memory_, memory_.buffers.tables[tables], shape);
+  BatchDispatcher dispatcher(recorder_, memory_, memory_.buffers.tables[tables], shape);
   cache_.push_front({shape, tables, dispatcher.record()});
   return cache_.front().program;
 }

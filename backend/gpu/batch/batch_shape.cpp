@@ -10,13 +10,16 @@
 namespace gander::gpu {
 namespace {
 
-// Stages are those of the kernels' names in multiply_tensor.msl. Tiles begin at a multiple of 1 KB;
-// at the end the sums of a tile lie in the same memory, with a gap after each token's.
-constexpr std::uint32_t tensor_memory(std::uint32_t tokens, std::uint32_t blocks,
-                                      std::uint32_t stages) {
-  const std::uint32_t ring = stages * 128 * (GANDER_BATCH_BLOCK_ROWS * blocks + tokens);
-  const std::uint32_t sums = tokens * (GANDER_BATCH_BLOCK_ROWS * blocks + 4) * 4;
-  return 1024 + std::max(ring, sums);
+// Blocks of 64 rows, parts and stages are those of the kernels in multiply_tensor.msl. Tiles begin
+// at a multiple of 1 KB; at the end the sums lie in the same memory, with a gap after each token's.
+constexpr ProductTile tensor_tile(std::uint32_t tokens, std::uint32_t blocks, std::uint32_t parts,
+                                  std::uint32_t stages, std::string_view rows_kernel,
+                                  std::string_view units_kernel) {
+  const std::uint32_t rows = GANDER_BATCH_BLOCK_ROWS * blocks;
+  const std::uint32_t ring = stages * parts * 128 * (rows + tokens);
+  const std::uint32_t sums = tokens * (rows + 4) * 4;
+  return {tokens, rows, 128 * blocks * parts, 1024 + std::max(ring, sums), rows_kernel,
+          units_kernel};
 }
 
 // Rows of a tile are 72 halves.
@@ -25,15 +28,15 @@ constexpr std::uint32_t simd_memory(std::uint32_t tokens) {
 }
 
 constexpr std::array<ProductTile, 5> kTensorTiles = {{
-    {16, 1, tensor_memory(16, 1, 6), "tensor_rows_16", "tensor_units_16"},
-    {32, 1, tensor_memory(32, 1, 6), "tensor_rows_32", "tensor_units_32"},
-    {64, 1, tensor_memory(64, 1, 5), "tensor_rows_64", "tensor_units_64"},
-    {128, 2, tensor_memory(128, 2, 4), "tensor_rows_128", "tensor_units_128"},
-    {256, 2, tensor_memory(256, 2, 4), "tensor_rows_256", "tensor_units_256"},
+    tensor_tile(32, 1, 4, 4, "tensor_rows_32", "tensor_units_32"),
+    tensor_tile(64, 1, 4, 3, "tensor_rows_64", "tensor_units_64"),
+    tensor_tile(128, 1, 4, 2, "tensor_rows_128", "tensor_units_128"),
+    tensor_tile(128, 2, 1, 4, "tensor_rows_128_wide", "tensor_units_128_wide"),
+    tensor_tile(256, 2, 1, 4, "tensor_rows_256_wide", "tensor_units_256_wide"),
 }};
 constexpr std::array<ProductTile, 2> kSimdTiles = {{
-    {16, 1, simd_memory(16), "multiply_rows_16", "multiply_units_16"},
-    {64, 1, simd_memory(64), "multiply_rows_64", "multiply_units_64"},
+    {16, 64, 128, simd_memory(16), "multiply_rows_16", "multiply_units_16"},
+    {64, 64, 128, simd_memory(64), "multiply_rows_64", "multiply_units_64"},
 }};
 
 // From so many tokens on the widest tile has enough groups to keep all cores busy.
@@ -46,29 +49,22 @@ BatchShape bucket_of(const BatchShape& exact) {
           exact.logits > 0 ? std::bit_ceil(exact.logits) : 0, exact.best};
 }
 
-std::uint32_t ProductTile::rows() const {
-  return GANDER_BATCH_BLOCK_ROWS * blocks;
-}
-
-std::uint32_t ProductTile::threads() const {
-  return 128 * blocks;
-}
-
 ProductTile tile_for(std::uint32_t tokens, bool tensor, const DeviceInfo& info) {
   if (!tensor) return tokens <= kSimdTiles[0].tokens ? kSimdTiles[0] : kSimdTiles[1];
   ProductTile chosen = kTensorTiles[0];
   for (const ProductTile& tile : kTensorTiles) {
-    if (tile.group_memory > info.max_group_memory || chosen.tokens >= tokens) break;
-    if (tile.tokens == 256 && tokens < kWidestFrom) break;
+    const bool enough = chosen.tokens >= tokens || (tile.tokens == 256 && tokens < kWidestFrom);
+    if (enough || tile.group_memory > info.max_group_memory) break;
     chosen = tile;
   }
   return chosen;
 }
 
 std::uint32_t slices_for(const Config& config, std::uint32_t columns) {
-  constexpr std::uint32_t kGroups = 128, kLeastColumns = 1024;
+  constexpr std::uint32_t kEnough = 64, kGroups = 128, kLeastColumns = 768;
   const std::uint32_t tiles = groups_of(config.width, GANDER_BATCH_BLOCK_ROWS);
-  return std::clamp(std::min(groups_of(kGroups, tiles), columns / kLeastColumns), 1U, kMostSlices);
+  if (tiles >= kEnough) return 1;
+  return std::clamp(std::min(kGroups / tiles, columns / kLeastColumns), 1U, kMostSlices);
 }
 
 ScanShape scan_for(const Config& config, std::uint32_t sequences, const DeviceInfo& info) {

@@ -26,14 +26,12 @@ struct BatchShape {
 /// Counts rounded up to powers of two: few shapes serve all steps.
 BatchShape bucket_of(const BatchShape& exact);
 
-/// A tile of a matrix product: tokens, and 64 rows of weights for each block of 128 threads.
+/// A tile of a matrix product.
 struct ProductTile {
-  std::uint32_t tokens = 0, blocks = 1;
+  std::uint32_t tokens = 0, rows = 0;  ///< of the weights
+  std::uint32_t threads = 0;
   std::uint32_t group_memory = 0;  ///< bytes
   std::string_view rows_kernel, units_kernel;
-
-  std::uint32_t rows() const;
-  std::uint32_t threads() const;
 };
 
 /// The tile for so many tokens. `tensor`: by tensor cores, for weights as the token kernel has them

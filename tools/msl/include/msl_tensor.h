@@ -156,10 +156,10 @@ MSL_FUNCTION void multiply_tiles(float (&sums)[Tokens / 2], const uchar* weights
 #pragma unroll
     for (uint j = 0; j < Tokens / 8; j += 2) {  // tokens 8 j: columns 0, 8; then the next eight
       uint b[4];
-      load_matrices(b, tokens + chunk_place(8 * j + lane / 16 * 8 + lane % 8,
-                                            2 * k + lane / 8 % 2));
+      const uint next = Tokens > 8 ? lane / 16 * 8 : 0;
+      load_matrices(b, tokens + chunk_place(8 * j + next + lane % 8, 2 * k + lane / 8 % 2));
       multiply_fragment(sums + 4 * j, a, b[0], b[1]);
-      multiply_fragment(sums + 4 * j + 4, a, b[2], b[3]);
+      if (Tokens > 8) multiply_fragment(sums + 4 * j + 4, a, b[2], b[3]);
     }
   }
 }

@@ -7,7 +7,8 @@ template <uint Tokens, bool ByUnit>
 struct Wgmma;
 
 // Registers d[0] to d[n - 1], for the text of an instruction and as its operands.
-#define MSL_REGISTERS_8_ "%0, %1, %2, %3, %4, %5, %6, %7"
+#define MSL_REGISTERS_4_ "%0, %1, %2, %3"
+#define MSL_REGISTERS_8_ MSL_REGISTERS_4_ ", %4, %5, %6, %7"
 #define MSL_REGISTERS_16_ \
   MSL_REGISTERS_8_ \
   ", %8, %9, %10, %11, %12, %13, %14, %15"
@@ -31,9 +32,8 @@ struct Wgmma;
   ", %104, %105, %106, %107, %108, %109, %110, %111" \
   ", %112, %113, %114, %115, %116, %117, %118, %119" \
   ", %120, %121, %122, %123, %124, %125, %126, %127"
-#define MSL_SUMS_8_(d, i)                                                                \
-  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
-      "+f"(d[i + 6]), "+f"(d[i + 7])
+#define MSL_SUMS_4_(d, i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
+#define MSL_SUMS_8_(d, i) MSL_SUMS_4_(d, i), MSL_SUMS_4_(d, i + 4)
 #define MSL_SUMS_16_(d, i) MSL_SUMS_8_(d, i), MSL_SUMS_8_(d, i + 8)
 #define MSL_SUMS_32_(d, i) MSL_SUMS_16_(d, i), MSL_SUMS_16_(d, i + 16)
 #define MSL_SUMS_64_(d, i) MSL_SUMS_32_(d, i), MSL_SUMS_32_(d, i + 32)
@@ -63,8 +63,8 @@ struct Wgmma;
 #define MSL_WGMMA_BOTH_(tokens, count, first, second)             \
   MSL_WGMMA_(tokens, count, first, second, false, "0", "2")       \
   MSL_WGMMA_(tokens, count, first, second, true, "1", "128")
+MSL_WGMMA_BOTH_(8, 4, "4", "5")
 MSL_WGMMA_BOTH_(16, 8, "8", "9")
 MSL_WGMMA_BOTH_(32, 16, "16", "17")
-MSL_WGMMA_BOTH_(64, 32, "32", "33")
 MSL_WGMMA_BOTH_(128, 64, "64", "65")
 MSL_WGMMA_BOTH_(256, 128, "128", "129")
