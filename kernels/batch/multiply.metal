@@ -48,11 +48,11 @@ struct SimdProduct {
   void load_rows(uint step) const {
     const uint row = index / 2u;
     const uint part = index % 2u;
-    device const uchar* at = weights + ulong(Format::row_bytes(columns)) *
-                                           min(place.first_row + row, rows - 1u);
-    const Share share = Format::decode(Format::load(at, step, part, columns), step, part);
+    const uint number = min(place.first_row + row, rows - 1u);
+    const Share share =
+        Format::decode(Format::load(weights, number, step, part, columns), step, part);
     for (uint i = 0u; i < 4u; ++i) {
-      store_chunk(weight_tile(), row, 2u * part + i % 2u + 4u * (i / 2u), words_of(share, i));
+      store_chunk(weight_tile(), row, Format::chunk(i, part), words_of(share, i));
     }
   }
 
@@ -191,7 +191,8 @@ kernel void multiply_by_rows(device const half* inputs [[buffer(0)]],
   if (place.matrix == 4u) product.weights = weights4;
   if (place.matrix == 5u) product.weights = weights5;
   if (place.matrix == 6u) product.weights = weights6;
-  multiply_rows<ShareQ8_0, ShareQ4_0, ShareQ6_K>(product, parameters.matrix[place.matrix].type);
+  multiply_rows<ShareQ8_0, ShareQ4_0, ShareQ4_K, ShareQ5_K, ShareQ6_K>(
+      product, parameters.matrix[place.matrix].type);
 }
 
 // The same with the transposed value matrix.

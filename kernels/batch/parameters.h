@@ -92,6 +92,7 @@ struct BatchGateParameters {
 #define GANDER_BATCH_BLOCK_ROWS 64
 // Vectors of a channel that the recurrence takes: w, kk, b, k, v, r.
 #define GANDER_BATCH_OPERANDS 6
-#define GANDER_SCAN_THREADS 128
+// Floats of its thread-group memory: two times eight tokens of heads of 64, or two of 256.
+#define GANDER_SCAN_SCRATCH (2 * GANDER_BATCH_OPERANDS * 512)
 // Of a row of batch_mix a thread has up to four quads of channels.
 #define GANDER_MIX_QUADS 4

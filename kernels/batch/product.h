@@ -60,6 +60,30 @@ struct ProductOutput {
     if (activation == GANDER_BATCH_SQUARED_RELU) sum = squared_relu(sum) * GANDER_HIDDEN_SCALE;
     halves[at] = half(half_range(sum));
   }
+
+  // Four rows, where no activation is slow.
+  void put_quad(uint row, uint token, float4 sums) const {
+    if (row + 4u > rows || stride % 4u != 0u || activation == GANDER_BATCH_TANH ||
+        activation == GANDER_BATCH_SIGMOID) {
+      for (uint i = 0u; i < 4u; ++i) put(row + i, token, sums[i]);
+      return;
+    }
+    if (token >= tokens) return;
+    const ulong at = ulong(token) * stride + row;
+    sums *= scale;
+    if (activation == GANDER_BATCH_FLOATS) {
+      *(device float4*)(floats + at) = sums;
+    } else if (activation == GANDER_BATCH_ADD) {
+      *(device float4*)(floats + at) += sums;
+    } else {
+      if (activation == GANDER_BATCH_SQUARED_RELU) {
+        sums = max(sums, float4(0.0f));
+        sums = sums * sums * GANDER_HIDDEN_SCALE;
+      }
+      *(device uint2*)(halves + at) = uint2(pack_halves(half_range(sums.x), half_range(sums.y)),
+                                            pack_halves(half_range(sums.z), half_range(sums.w)));
+    }
+  }
 };
 
 static inline ProductOutput product_output(constant BatchMultiplyParameters& parameters,
@@ -78,9 +102,10 @@ static inline ProductOutput product_output(constant BatchMultiplyParameters& par
   return output;
 }
 
-// Calls product.over_rows<Format>() for the format of a matrix that is stored by rows. Three types
-// have blocks of their own in files, and others where the token kernel reads them.
-template <typename OfQ8_0, typename OfQ4_0, typename OfQ6_K, typename Product>
+// Calls product.over_rows<Format>() for the format of a matrix that is stored by rows. Quantised
+// types lie as in the file, or in the tiles of the token kernel.
+template <typename OfQ8_0, typename OfQ4_0, typename OfQ4_K, typename OfQ5_K, typename OfQ6_K,
+          typename Product>
 static inline void multiply_rows(thread Product& product, uint type) {
   if (has_type(GANDER_F32) && type == GANDER_F32) {
     product.template over_rows<ShareF32>();
@@ -93,9 +118,9 @@ static inline void multiply_rows(thread Product& product, uint type) {
   } else if (has_type(GANDER_Q4_0) && type == GANDER_Q4_0) {
     product.template over_rows<OfQ4_0>();
   } else if (has_type(GANDER_Q4_K) && type == GANDER_Q4_K) {
-    product.template over_rows<ShareQ4_K>();
+    product.template over_rows<OfQ4_K>();
   } else if (has_type(GANDER_Q5_K) && type == GANDER_Q5_K) {
-    product.template over_rows<ShareQ5_K>();
+    product.template over_rows<OfQ5_K>();
   } else if (has_type(GANDER_Q6_K) && type == GANDER_Q6_K) {
     product.template over_rows<OfQ6_K>();
   }

@@ -3,19 +3,25 @@
 #include "../formats_k.h"
 #include "parameters.h"
 
-// Weights of a tile as halves. A thread has a share of 32: of a row, columns 16 part to 16 part +
-// 15 of the 64 of a step, and the 16 that come 32 later. A format says
-//   Raw, load(row, step, part, columns)   the share as it is stored, in registers
-//   decode(raw, step, part)               its values
+// Weights of a tile as halves. Of the 64 columns of a step and a row a thread, `part` 0 or 1, has a
+// share of 32: four chunks of eight columns. A format says
+//   Raw, load(matrix, row, step, part, columns)  the share as it is stored, in registers
+//   decode(raw, step, part)                      its values
+//   chunk(i, part)                               which columns of the step chunk i are, in eights
 // Columns past the last are zero. Rounding a weight to a half costs up to 2^-12 of it; a float
 // beyond a half's range becomes the largest half, which no known model's is.
 //
 // Integers become floats without a conversion, which is slow: the bits of 2^23 + q, less 2^23.
 
-// Halves in pairs, the lower column in the lower bits: those of the first run, then of the second.
+// Halves in pairs, the lower column in the lower bits; chunk i is words 4 i to 4 i + 3.
 struct Share {
   uint words[16];
 };
+
+// As most formats have it: 16 columns and the 16 that come 32 later.
+static inline uint chunk_of_runs(uint i, uint part) {
+  return 2u * part + i % 2u + 4u * (i / 2u);
+}
 
 constant constexpr uint kMagicBits = 0x4b000000u;
 constant constexpr float kMagic = 8388608.0f;
@@ -96,8 +102,10 @@ static inline Share load_words(device const uchar* row, uint step, uint part, ui
 
 struct ShareF16 {
   typedef Share Raw;
+  static uint chunk(uint i, uint part) { return chunk_of_runs(i, part); }
   static uint row_bytes(uint columns) { return 2u * columns; }
-  static Raw load(device const uchar* row, uint step, uint part, uint columns) {
+  static Raw load(device const uchar* matrix, uint row_number, uint step, uint part, uint columns) {
+    device const uchar* row = matrix + ulong(row_bytes(columns)) * row_number;
     return load_words(row, step, part, columns);
   }
   static Share decode(Raw raw, uint, uint) { return raw; }
@@ -105,8 +113,10 @@ struct ShareF16 {
 
 struct ShareBF16 {
   typedef Share Raw;
+  static uint chunk(uint i, uint part) { return chunk_of_runs(i, part); }
   static uint row_bytes(uint columns) { return 2u * columns; }
-  static Raw load(device const uchar* row, uint step, uint part, uint columns) {
+  static Raw load(device const uchar* matrix, uint row_number, uint step, uint part, uint columns) {
+    device const uchar* row = matrix + ulong(row_bytes(columns)) * row_number;
     return load_words(row, step, part, columns);
   }
   static Share decode(Raw raw, uint, uint) {
@@ -123,8 +133,10 @@ struct ShareF32 {
   struct Raw {
     float4 quads[8];
   };
+  static uint chunk(uint i, uint part) { return chunk_of_runs(i, part); }
   static uint row_bytes(uint columns) { return 4u * columns; }
-  static Raw load(device const uchar* row, uint step, uint part, uint columns) {
+  static Raw load(device const uchar* matrix, uint row_number, uint step, uint part, uint columns) {
+    device const uchar* row = matrix + ulong(row_bytes(columns)) * row_number;
     device const float* values = (device const float*)row;
     Raw raw;
 #pragma unroll
@@ -164,8 +176,10 @@ struct ShareQ4_K {
   struct Raw {
     uint4 header, nibbles;
   };
+  static uint chunk(uint i, uint part) { return chunk_of_runs(i, part); }
   static uint row_bytes(uint columns) { return columns / 256u * 144u; }
-  static Raw load(device const uchar* row, uint step, uint part, uint) {
+  static Raw load(device const uchar* matrix, uint row_number, uint step, uint part, uint columns) {
+    device const uchar* row = matrix + ulong(row_bytes(columns)) * row_number;
     device const uint4* block = (device const uint4*)row + 9u * (step / 4u);
     Raw raw;
     raw.header = block[0];
@@ -183,8 +197,10 @@ struct ShareQ5_K {
   struct Raw {
     uint4 header, fifths, nibbles;
   };
+  static uint chunk(uint i, uint part) { return chunk_of_runs(i, part); }
   static uint row_bytes(uint columns) { return columns / 256u * 176u; }
-  static Raw load(device const uchar* row, uint step, uint part, uint) {
+  static Raw load(device const uchar* matrix, uint row_number, uint step, uint part, uint columns) {
+    device const uchar* row = matrix + ulong(row_bytes(columns)) * row_number;
     device const uint4* block = (device const uint4*)row + 11u * (step / 4u);
     Raw raw;
     raw.header = block[0];
@@ -216,8 +232,10 @@ struct ShareQ8_0 {
     uint4 first, second;
     float2 d;
   };
+  static uint chunk(uint i, uint part) { return chunk_of_runs(i, part); }
   static uint row_bytes(uint columns) { return columns / 32u * 34u; }
-  static Raw load(device const uchar* row, uint step, uint part, uint columns) {
+  static Raw load(device const uchar* matrix, uint row_number, uint step, uint part, uint columns) {
+    device const uchar* row = matrix + ulong(row_bytes(columns)) * row_number;
     device const uchar* block = row + 68u * step;
     Raw raw;
     raw.first = load_words_of_two(block + 2u + 16u * part);
@@ -237,8 +255,10 @@ struct ShareQ4_0 {
     uint4 first, second;
     float2 d;
   };
+  static uint chunk(uint i, uint part) { return chunk_of_runs(i, part); }
   static uint row_bytes(uint columns) { return columns / 32u * 18u; }
-  static Raw load(device const uchar* row, uint step, uint, uint columns) {
+  static Raw load(device const uchar* matrix, uint row_number, uint step, uint, uint columns) {
+    device const uchar* row = matrix + ulong(row_bytes(columns)) * row_number;
     device const uchar* block = row + 36u * step;
     Raw raw;
     raw.first = load_words_of_two(block + 2u);
@@ -264,8 +284,10 @@ struct RawQ6_K {
 
 struct ShareQ6_K {
   typedef RawQ6_K Raw;
+  static uint chunk(uint i, uint part) { return chunk_of_runs(i, part); }
   static uint row_bytes(uint columns) { return columns / 256u * 210u; }
-  static Raw load(device const uchar* row, uint step, uint part, uint) {
+  static Raw load(device const uchar* matrix, uint row_number, uint step, uint part, uint columns) {
+    device const uchar* row = matrix + ulong(row_bytes(columns)) * row_number;
     device const uchar* block = row + 210u * (step / 4u);
     const uint half_block = step % 4u / 2u;
     const uint quarter = step % 2u * 2u;  // and the one after it
@@ -288,73 +310,5 @@ struct ShareQ6_K {
         (raw.nibbles_first & 0x0f0f0f0fu) | (raw.upper_first & 0x03030303u) << 4,
         (raw.nibbles_second & 0x0f0f0f0fu) | (raw.upper_second & 0x03030303u) << 4, raw.scales,
         -32.0f * raw.scales);
-  }
-};
-
-// The blocks of the token kernel: backend/gpu/persistent/row_blocks.h. A step is a quarter.
-struct BlockShareQ8_0 {
-  struct Raw {
-    uint d;
-    uint4 first, second;
-  };
-  static uint row_bytes(uint columns) { return columns / 256u * 272u; }
-  static Raw load(device const uchar* row, uint step, uint part, uint) {
-    device const uchar* block = row + 272u * (step / 4u);
-    device const uint4* levels = (device const uint4*)(block + 16u + 64u * (step % 4u));
-    Raw raw;
-    raw.d = ((device const uint*)block)[step % 4u];
-    raw.first = levels[part];
-    raw.second = levels[2u + part];
-    return raw;
-  }
-  static Share decode(Raw raw, uint, uint) {
-    return scaled_signed(raw.first, raw.second, halves_of(raw.d));
-  }
-};
-
-struct BlockShareQ4_0 {
-  struct Raw {
-    uint d;
-    uint4 nibbles;
-  };
-  static uint row_bytes(uint columns) { return columns / 256u * 144u; }
-  static Raw load(device const uchar* row, uint step, uint part, uint) {
-    device const uchar* block = row + 144u * (step / 4u);
-    Raw raw;
-    raw.d = ((device const uint*)block)[step % 4u];
-    raw.nibbles = ((device const uint4*)(block + 16u))[2u * (step % 4u) + part];
-    return raw;
-  }
-  static Share decode(Raw raw, uint, uint) {
-    const float2 d = halves_of(raw.d);
-    return scaled_nibbles(raw.nibbles, d, -8.0f * d);
-  }
-};
-
-struct BlockShareQ6_K {
-  struct Raw {
-    uint4 nibbles;
-    uint2 upper;
-    uint scales, d;
-  };
-  static uint row_bytes(uint columns) { return columns / 256u * 224u; }
-  static Raw load(device const uchar* row, uint step, uint part, uint) {
-    device const uchar* block = row + 224u * (step / 4u);
-    const uint lane = 2u * (step % 4u) + part;
-    Raw raw;
-    raw.nibbles = ((device const uint4*)(block + 16u))[lane];
-    raw.upper = ((device const uint2*)(block + 144u))[lane];
-    raw.scales = uint(((device const ushort*)block)[lane]);
-    raw.d = uint(*(device const ushort*)(block + 208u));
-    return raw;
-  }
-  static Share decode(Raw raw, uint, uint) {
-    const uint4 shift = uint4(0u, 2u, 4u, 6u);
-    const uint4 low = (uint4(raw.upper.x) >> shift & 0x03030303u) << 4;
-    const uint4 high = (uint4(raw.upper.y) >> shift & 0x03030303u) << 4;
-    const float2 scales =
-        halves_of(raw.d).x * float2(float(char(raw.scales & 255u)), float(char(raw.scales >> 8)));
-    return scaled_levels((raw.nibbles & 0x0f0f0f0fu) | low, (raw.nibbles >> 4 & 0x0f0f0f0fu) | high,
-                         scales, -32.0f * scales);
   }
 };

@@ -92,7 +92,7 @@ struct UnitShareF32 {
 #pragma unroll
     for (uint i = 0u; i < 4u; ++i) {
       raw.units[i] = eight(float4(0.0f), float4(0.0f));
-      if (unit + i < kFfnWidth) raw.units[i] = UnitsF32::levels(matrix, unit + i, channel);
+      if (unit + i < kFfnWidth) raw.units[i] = UnitsF32::words(matrix, unit + i, channel);
     }
     return raw;
   }
@@ -181,30 +181,20 @@ struct UnitShareQ4_0 {
   }
 };
 
-// Of Q4_K and Q5_K: (scale, minimum) bytes and (d, dmin) of eight channels.
-struct PairScales {
-  uint4 pairs, d_low, d_high;
-};
+// Of Q4_K and Q5_K; zeros past the last unit.
 static inline PairScales load_pair_scales(device const uchar* pairs_part, uint unit, uint channel) {
+  if (unit < kFfnWidth) return pair_scales(pairs_part, unit, channel);
   PairScales scales;
   scales.pairs = uint4(0u);
-  scales.d_low = uint4(0u);
-  scales.d_high = uint4(0u);
-  if (unit < kFfnWidth) {
-    device const uchar* d_part = pairs_part + part_bytes(kFfnWidth / 32u, 16u);
-    device const uint4* d =
-        (device const uint4*)(part_row(d_part, unit / 256u, 32u) + 4u * channel);
-    scales.pairs = *(device const uint4*)(part_row(pairs_part, unit / 32u, 16u) + 2u * channel);
-    scales.d_low = d[0];
-    scales.d_high = d[1];
-  }
+  scales.d0 = uint4(0u);
+  scales.d1 = uint4(0u);
   return scales;
 }
 static inline ChannelScales channel_scales(PairScales scales) {
   ChannelScales by;
 #pragma unroll
   for (uint c = 0u; c < 8u; ++c) {
-    const float2 d = halves_of(c < 4u ? scales.d_low[c] : scales.d_high[c - 4u]);
+    const float2 d = halves_of(c < 4u ? scales.d0[c] : scales.d1[c - 4u]);
     const uint pair = scales.pairs[c / 2u] >> (16u * (c % 2u));
     by.scale[c] = d.x * level_of(pair & 255u);
     by.offset[c] = -d.y * level_of(pair >> 8 & 255u);

@@ -123,7 +123,8 @@ void BatchDispatcher::multiply_residual(Program& program, std::uint32_t layer,
                           .output = 0,
                           .output_stride = config().width,
                           .slice_stride = vector_floats(),
-                          .activation = uint{slices > 0 ? GANDER_BATCH_FLOATS : GANDER_BATCH_ADD}};
+                          .activation = static_cast<uint>(slices > 0 ? GANDER_BATCH_FLOATS
+                                                                    : GANDER_BATCH_ADD)};
   const bool by_unit = &matrix == &memory_.weights->layers[layer].ffn_value;
   std::vector<Binding> bindings = {in(inputs), in(matrix.view)};
   if (!by_unit) {
@@ -181,9 +182,7 @@ void BatchDispatcher::recurrence(Program& program, std::uint32_t layer) const {
   const BatchBuffers& b = buffers();
   const View& vectors = memory_.weights->layers[layer].vectors;
   const bool first = layer == 0;
-  const ScanShape scan = scan_for(config(), shape_.sequences, recorder_.device().info());
-  const std::uint32_t staged_floats =
-      (config().head_size > 64 ? 2 * GANDER_MAX_HEAD_SIZE : 8 * 64) * GANDER_BATCH_OPERANDS;
+  const ScanShape scan = scan_for(config(), shape_);
   recorder_.record(
       program, scan.kernel, layer, 0,
       {in(tables_.sequences), in(tables_.counts), in(b.projected), in(b.products), in(vectors),
@@ -192,9 +191,9 @@ void BatchDispatcher::recurrence(Program& program, std::uint32_t layer) const {
        out(b.bonuses), out(b.y)},
       BatchScanParameters{first ? 0U : 1U, vector_floats(), slot_floats(), scan.parts},
       {.groups = {config().heads * scan.parts, shape_.sequences},
-       .threads = GANDER_SCAN_THREADS,
-       .group_memory = staged_floats * static_cast<std::uint32_t>(sizeof(float)),
-       .constants = {{.index = GANDER_KERNEL_THREADS, .bits = GANDER_SCAN_THREADS}}});
+       .threads = scan.threads,
+       .group_memory = GANDER_SCAN_SCRATCH * sizeof(float),
+       .constants = {{.index = GANDER_KERNEL_THREADS, .bits = scan.threads}}});
   const std::uint64_t vectors_bytes = std::uint64_t{vector_floats()} * sizeof(float);
   recorder_.record(program, "batch_gate", layer, 0,
                    {in(tables_.counts), in(b.y), in(first ? b.v_first : b.values), in(b.bonuses),

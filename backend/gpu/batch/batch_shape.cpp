@@ -67,20 +67,11 @@ std::uint32_t slices_for(const Config& config, std::uint32_t columns) {
   return std::clamp(std::min(kGroups / tiles, columns / kLeastColumns), 1U, kMostSlices);
 }
 
-ScanShape scan_for(const Config& config, std::uint32_t sequences, const DeviceInfo& info) {
-  struct Variant {
-    std::string_view kernel;
-    std::uint32_t rows;
-  };
-  constexpr std::array<Variant, 3> kSmall = {
-      {{"batch_scan_64_64", 64}, {"batch_scan_64_32", 32}, {"batch_scan_64_16", 16}}};
-  if (config.head_size > 64) return {"batch_scan_256_32", groups_of(config.head_size, 32)};
-  ScanShape shape;
-  for (const Variant& variant : kSmall) {
-    shape = {variant.kernel, groups_of(config.head_size, variant.rows)};
-    if (sequences * config.heads * shape.parts >= info.cores) break;
-  }
-  return shape;
+ScanShape scan_for(const Config& config, const BatchShape& shape) {
+  if (config.head_size > 64) return {"batch_scan_256", 256, groups_of(config.head_size, 16)};
+  constexpr std::uint32_t kFew = 4;  // rows of a sequence
+  if (shape.rows <= kFew * shape.sequences) return {"batch_scan_64_few", 128, 1};
+  return {"batch_scan_64", 256, 1};
 }
 
 }  // namespace gander::gpu

@@ -46,8 +46,9 @@ inline constexpr std::uint32_t kMostSlices = 4;
 /// The kernel of the recurrence, and how many groups share a head.
 struct ScanShape {
   std::string_view kernel;
+  std::uint32_t threads = 256;
   std::uint32_t parts = 1;
 };
-ScanShape scan_for(const Config& config, std::uint32_t sequences, const DeviceInfo& info);
+ScanShape scan_for(const Config& config, const BatchShape& shape);
 
 }  // namespace gander::gpu
