@@ -63,7 +63,8 @@ std::unique_ptr<Backend> create_backend(std::string_view name,
                                         const BackendOptions& options) {
   if (name == "auto") return create_best_backend(std::move(weights), options);
   if (name == "cpu") return create_cpu_backend(std::move(weights), options);
-  if (name == "reference") return std::make_unique<ReferenceBackend>(std::move(weights), options.slots);
+  if (name == "reference")
+    return std::make_unique<ReferenceBackend>(std::move(weights), options.slots);
   if (name == "metal" || name == "cuda" || name == "emulated") {
     return create_gpu_backend(name, std::move(weights), options);
   }

@@ -94,9 +94,9 @@ double operations(const Weights& weights) {
   std::uint64_t count = 0;
   for (const LayerWeights& layer : weights.layers) {
     const TimeMixWeights& a = layer.att;
-    for (const Matrix* matrix : {&a.receptance, &a.key, &a.value, &a.output, &a.w1, &a.w2, &a.a1,
-                                 &a.a2, &a.v1, &a.v2, &a.g1, &a.g2, &layer.ffn.key,
-                                 &layer.ffn.value}) {
+    for (const Matrix* matrix :
+         {&a.receptance, &a.key, &a.value, &a.output, &a.w1, &a.w2, &a.a1, &a.a2, &a.v1, &a.v2,
+          &a.g1, &a.g2, &layer.ffn.key, &layer.ffn.value}) {
       count += 2 * elements(*matrix);
     }
   }

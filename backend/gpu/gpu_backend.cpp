@@ -61,13 +61,16 @@ GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<D
   }
   plan_ = plan_memory(*weights_, shapes_, device_->info(), slots_);
   const bool generates = sync_ == SyncMode::Async && !options.unfused;
-  const bool batches = generates && options.batch_rows > 0;
+  const bool tensor = options.persistent && PersistentToken::supports(*weights_, device_->info());
+  const bool batches = generates && options.batch_rows > 0 && has_tiles(tensor, device_->info());
   if (!batches && slots_ != 1) {
-    fail("{} sequences at once run as batches: not with --unfused or --sync", slots_);
+    fail(
+        "{} sequences at once run as batches: not with --unfused or --sync, nor on NVIDIA GPUs of "
+        "less than 130 KB of shared memory",
+        slots_);
   }
   if (batches) {
-    plan_.activation_bytes +=
-        BatchRunner::plan_bytes(config, options.batch_rows, device_->info());
+    plan_.activation_bytes += BatchRunner::plan_bytes(config, options.batch_rows, device_->info());
   }
   if (options.unfused) plan_.activation_bytes += unfused_bytes(config, device_->info());
   if (generates) plan_.state_bytes += GpuGenerator::plan_bytes(config, device_->info());

@@ -18,8 +18,8 @@ namespace gander {
 
 namespace {
 
-// Tokens that matrix products take at once: 1,024 fill the largest GPUs, and their activations are a
-// few hundred megabytes.
+// Tokens that matrix products take at once: 1,024 fill the largest GPUs, and their activations are
+// a few hundred megabytes.
 constexpr std::uint32_t kBatchRows = 1024;
 
 gpu::SyncMode sync_mode(std::string_view name) {

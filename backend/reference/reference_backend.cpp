@@ -81,7 +81,7 @@ struct ReferenceBackend::Implementation {
   };
   std::vector<Sequence> slots;
   std::size_t slot = 0;  // of the sequence that is fed
-  Vector v_first;                                    // layer 0's v of the current token
+  Vector v_first;        // layer 0's v of the current token
   Vector logits;
 
   Sequence& state() { return slots[slot]; }

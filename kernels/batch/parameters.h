@@ -56,16 +56,17 @@ struct BatchMatrix {
   uint output, output_stride, slice_stride;
   uint activation;
 };
-#define GANDER_BATCH_FLOATS 0        // no activation, 32 bits
-#define GANDER_BATCH_HALVES 1        // no activation
-#define GANDER_BATCH_TANH 2          // halves, as all that follow
+#define GANDER_BATCH_FLOATS 0  // no activation, 32 bits
+#define GANDER_BATCH_HALVES 1  // no activation
+#define GANDER_BATCH_TANH 2    // halves, as all that follow
 #define GANDER_BATCH_SIGMOID 3
 #define GANDER_BATCH_SQUARED_RELU 4  // relu² times GANDER_HIDDEN_SCALE
 #define GANDER_BATCH_ADD 5           // to floats that are there
 #define GANDER_BATCH_MATRICES 7
 
-// relu² of large sums would not fit a half: it is kept 64 times too small, up to 4.19 million; what
-// is smaller than 0.004 loses digits that no sum shows. The product with the value matrix undoes it.
+// relu² of large sums would not fit a half: it is kept 64 times too small, up to 4.19 million;
+// what is smaller than 0.004 loses digits that no sum shows. The product with the value matrix
+// undoes it.
 #define GANDER_HIDDEN_SCALE 0.015625f
 
 struct BatchMultiplyParameters {

@@ -10,9 +10,9 @@
 
 // The weights a group multiplies with a tile of tokens.
 struct ProductPlace {
-  uint matrix;        // number
-  uint first_row;     // of the weights
-  uint begin, end;    // steps of 64 columns
+  uint matrix;      // number
+  uint first_row;   // of the weights
+  uint begin, end;  // steps of 64 columns
   uint slice;
 };
 

@@ -15,14 +15,12 @@ static inline float sum_of_quad(float4 x) {
   return (x.x + x.y) + (x.z + x.w);
 }
 
-// Over the lanes of a row, in all of them.
-template <uint Lanes>
+// Over the eight lanes of a row, in all of them.
 static inline float sum_of_row(float4 quad) {
   float sum = sum_of_quad(quad);
-  if (Lanes > 1u) sum += simd_shuffle_xor(sum, 1);
-  if (Lanes > 2u) sum += simd_shuffle_xor(sum, 2);
-  if (Lanes > 4u) sum += simd_shuffle_xor(sum, 4);
-  return sum;
+  sum += simd_shuffle_xor(sum, 1);
+  sum += simd_shuffle_xor(sum, 2);
+  return sum + simd_shuffle_xor(sum, 4);
 }
 
 // Four floats of a row of S, from `column` on; zeros past its end.
@@ -68,47 +66,81 @@ static inline ChannelVectors load_vectors(device const float* vectors, uint chan
   return result;
 }
 
-// A row of S, of which a lane keeps eight quads in registers: its first, and every `Lanes`-th.
-template <uint Lanes>
-struct StateRow {
-  float4 s[8];
+// `Rows` rows of S, of which a lane keeps `Quads` quads each in registers: its first, and every
+// eighth. What is read of the operands serves all rows.
+template <uint Quads, uint Rows>
+struct StateRows {
+  float4 s[Rows][Quads];
 
-  void load(device const float* row, uint lane) {
+  // Rows `row` and following of the head.
+  void load(device const float* head, uint row, uint lane) {
 #pragma unroll
-    for (uint q = 0u; q < 8u; ++q) s[q] = load_quad(row, 4u * (lane + Lanes * q));
-  }
-  void store(device float* row, uint lane) const {
+    for (uint r = 0u; r < Rows; ++r) {
 #pragma unroll
-    for (uint q = 0u; q < 8u; ++q) store_quad(row, 4u * (lane + Lanes * q), s[q]);
-  }
-
-  // S_i = S_i diag(w) - (S_i kk) b + v_i k; returns y_i = S_i r. `operands` are a token's, from the
-  // lane's first quad on.
-  float advance(threadgroup const float4* operands, float v) {
-    const uint vector = 8u * Lanes;  // quads from one to the next: w, kk, b, k, v, r
-    float4 dots = s[0] * operands[vector];
-#pragma unroll
-    for (uint q = 1u; q < 8u; ++q) dots += s[q] * operands[vector + Lanes * q];
-    const float removed = sum_of_row<Lanes>(dots);
-    float4 outputs = float4(0.0f);
-#pragma unroll
-    for (uint q = 0u; q < 8u; ++q) {
-      threadgroup const float4* at = operands + Lanes * q;
-      s[q] = s[q] * at[0] - removed * at[2u * vector] + v * at[3u * vector];
-      outputs += s[q] * at[5u * vector];
+      for (uint q = 0u; q < Quads; ++q) {
+        s[r][q] = load_quad(head + min(row + r, kHeadSize - 1u) * kHeadSize, 4u * (lane + 8u * q));
+      }
     }
-    return sum_of_row<Lanes>(outputs);
+  }
+  void store(device float* head, uint row, uint lane) const {
+#pragma unroll
+    for (uint r = 0u; r < Rows; ++r) {
+      if (row + r >= kHeadSize) continue;
+#pragma unroll
+      for (uint q = 0u; q < Quads; ++q) {
+        store_quad(head + (row + r) * kHeadSize, 4u * (lane + 8u * q), s[r][q]);
+      }
+    }
+  }
+
+  // S_i = S_i diag(w) - (S_i kk) b + v_i k; y_i = S_i r, of row `row` + lane in that lane.
+  // `operands` are a token's.
+  void advance(threadgroup const float4* operands, uint row, uint lane, device float* y) {
+    const uint vector = 8u * Quads;  // quads from one to the next: w, kk, b, k, v, r
+    threadgroup const float4* at = operands + lane;
+    threadgroup const float* v = (threadgroup const float*)(operands + 4u * vector);
+    float4 w[Quads], kk[Quads], b[Quads], k[Quads], receptance[Quads];
+#pragma unroll
+    for (uint q = 0u; q < Quads; ++q) {
+      kk[q] = at[vector + 8u * q];
+      w[q] = at[8u * q];
+      b[q] = at[2u * vector + 8u * q];
+      k[q] = at[3u * vector + 8u * q];
+      receptance[q] = at[5u * vector + 8u * q];
+    }
+    float removed[Rows], value[Rows];
+#pragma unroll
+    for (uint r = 0u; r < Rows; ++r) {
+      float4 dots = s[r][0] * kk[0];
+#pragma unroll
+      for (uint q = 1u; q < Quads; ++q) dots += s[r][q] * kk[q];
+      removed[r] = sum_of_row(dots);
+      value[r] = v[min(row + r, 32u * Quads - 1u)];
+    }
+    float output = 0.0f;
+#pragma unroll
+    for (uint r = 0u; r < Rows; ++r) {
+      float4 outputs = float4(0.0f);
+#pragma unroll
+      for (uint q = 0u; q < Quads; ++q) {
+        s[r][q] = s[r][q] * w[q] - removed[r] * b[q] + value[r] * k[q];
+        outputs += s[r][q] * receptance[q];
+      }
+      const float sum = sum_of_row(outputs);
+      if (lane == r) output = sum;
+    }
+    if (lane < Rows && row + lane < kHeadSize) y[row + lane] = output;
   }
 };
 
-// A sequence's rows one after the other, for `128 / Lanes` rows of a head's S:
+// A sequence's rows one after the other, for 16 `Rows` rows of a head's S:
 //   S = S diag(w) - (S kk) (kk a)ᵀ + v kᵀ,  y = S r
-// 128 threads keep S, `Lanes` for a row. 128 compute the operands of the next `Staged` tokens into
-// thread-group memory, a token a SIMD group and 32 columns at a time, from inputs that were asked for
-// a turn before: others, who do so meanwhile, when `Overlaps`, else the same, so that more groups fit
-// where each has few tokens. The group of the head's first rows also leaves what batch_gate needs: v
-// after the mix and the bonus r · (k ∘ r_k).
-template <uint Lanes, uint Staged, bool Overlaps>
+// 128 threads keep S, eight lanes for a row. 128 compute the operands of the next `Staged` tokens
+// into thread-group memory, a token a SIMD group and 32 columns at a time, from inputs that were
+// asked for a turn before: others, who do so meanwhile, when `Overlaps`, else the same, so that
+// more groups fit where each has few tokens. The group of the head's first rows also leaves what
+// batch_gate needs: v after the mix and the bonus r · (k ∘ r_k).
+template <uint Quads, uint Rows, uint Staged, bool Overlaps>
 kernel void scan(device const BatchSequence* sequences [[buffer(0)]],
                  device const uint* counts [[buffer(1)]],
                  device const float* projected [[buffer(2)]],
@@ -124,7 +156,7 @@ kernel void scan(device const BatchSequence* sequences [[buffer(0)]],
                  uint2 position [[threadgroup_position_in_grid]],
                  uint index [[thread_index_in_threadgroup]]) {
   if (position.y >= counts[GANDER_COUNT_SEQUENCES]) return;
-  enum { kColumns = 32 * Lanes };  // at least a head's
+  enum { kColumns = 32 * Quads };  // at least a head's
   enum { kTokenFloats = GANDER_BATCH_OPERANDS * kColumns, kTurns = (Staged + 3) / 4 };
   const uint head = position.x / parameters.parts;
   const bool leads = position.x % parameters.parts == 0u;
@@ -137,21 +169,21 @@ kernel void scan(device const BatchSequence* sequences [[buffer(0)]],
   const bool prepares = !Overlaps || index >= 128u;
 
   // Of a thread that keeps S.
-  const uint part = index % Lanes;
-  const uint row = index % 128u / Lanes + 128u / Lanes * (position.x % parameters.parts);
-  device float* state_row = state + ulong(sequences[position.y].slot) * parameters.slot_floats +
-                            (ulong(head) * kHeadSize + min(row, kHeadSize - 1u)) * kHeadSize;
-  StateRow<Lanes> own;
-  if (keeps_state) own.load(state_row, part);
+  const uint part = index % 8u;
+  const uint row = Rows * (index % 128u / 8u) + 16u * Rows * (position.x % parameters.parts);
+  device float* head_state = state + ulong(sequences[position.y].slot) * parameters.slot_floats +
+                             ulong(head) * kHeadSize * kHeadSize;
+  StateRows<Quads, Rows> own;
+  if (keeps_state) own.load(head_state, row, part);
 
   // Of one that prepares.
   const uint simdgroup = index % 128u / 32u;
   const uint lane = index % 32u;
-  ChannelVectors constants[Lanes];
-  ChannelInputs ahead[kTurns][Lanes];
+  ChannelVectors constants[Quads];
+  ChannelInputs ahead[kTurns][Quads];
   if (prepares) {
 #pragma unroll
-    for (uint c = 0u; c < Lanes; ++c) {
+    for (uint c = 0u; c < Quads; ++c) {
       const uint j = min(lane + 32u * c, kHeadSize - 1u);
       constants[c] = load_vectors(vectors, kHeadSize * head + j);
     }
@@ -162,16 +194,13 @@ kernel void scan(device const BatchSequence* sequences [[buffer(0)]],
       if (stage >= 2u) {
         const uint begin = (stage - 2u) * Staged;
         const uint tokens = min(Staged, count - begin);
-        threadgroup const float* operands =
-            scratch + uint(kTokenFloats) * Staged * (stage % 2u);
-        threadgroup const float* v = operands + uint(4 * kColumns) + min(row, uint(kColumns) - 1u);
-        device float* to = y + ulong(first + begin) * kWidth + kHeadSize * head + row;
+        threadgroup const float4* operands =
+            (threadgroup const float4*)scratch +
+            uint(kTokenFloats) / 4u * Staged * (stage % 2u);
+        device float* to = y + ulong(first + begin) * kWidth + kHeadSize * head;
         for (uint token = 0u; token < tokens; ++token) {
-          const float output =
-              own.advance((threadgroup const float4*)operands + part, *v);
-          if (part == 0u && row < kHeadSize) *to = output;
-          operands += uint(kTokenFloats);
-          v += uint(kTokenFloats);
+          own.advance(operands, row, part, to);
+          operands += uint(kTokenFloats) / 4u;
           to += kWidth;
         }
       }
@@ -186,10 +215,10 @@ kernel void scan(device const BatchSequence* sequences [[buffer(0)]],
           threadgroup float* to =
               scratch + uint(kTokenFloats) * (Staged * ((stage - 1u) % 2u) + place) + lane;
           const ulong number = first + token;
-          float kk[Lanes], rate[Lanes];
+          float kk[Quads], rate[Quads];
           float2 sums = float2(0.0f);  // of squares, of the bonus
 #pragma unroll
-          for (uint c = 0u; c < Lanes; ++c) {
+          for (uint c = 0u; c < Quads; ++c) {
             const ChannelInputs in = ahead[turn][c];
             const bool inside = lane + 32u * c < kHeadSize;
             const float a = sigmoid(constants[c].a0 + in.a);
@@ -212,7 +241,7 @@ kernel void scan(device const BatchSequence* sequences [[buffer(0)]],
           sums = simd_sum(sums);
           const float inverse_norm = 1.0f / max(precise::sqrt(sums.x), 1e-12f);
 #pragma unroll
-          for (uint c = 0u; c < Lanes; ++c) {
+          for (uint c = 0u; c < Quads; ++c) {
             to[uint(kColumns) + 32u * c] = kk[c] * inverse_norm;
             to[uint(2 * kColumns) + 32u * c] = kk[c] * inverse_norm * rate[c];
           }
@@ -225,7 +254,7 @@ kernel void scan(device const BatchSequence* sequences [[buffer(0)]],
         const uint token = stage * Staged + place;
         if (place >= Staged || token >= count) continue;
 #pragma unroll
-        for (uint c = 0u; c < Lanes; ++c) {
+        for (uint c = 0u; c < Quads; ++c) {
           const uint j = min(lane + 32u * c, kHeadSize - 1u);
           const ulong at = ulong(first + token) * kWidth + kHeadSize * head + j;
           ChannelInputs in;
@@ -242,14 +271,16 @@ kernel void scan(device const BatchSequence* sequences [[buffer(0)]],
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
   }
-  if (keeps_state && row < kHeadSize) own.store(state_row, part);
+  if (keeps_state) own.store(head_state, row, part);
 }
 
 // Heads of up to 64 channels, all of a head a group; of up to 256.
-template [[host_name("batch_scan_64")]] kernel decltype(scan<2u, 8u, true>) scan<2u, 8u, true>;
-template [[host_name("batch_scan_64_few")]] kernel decltype(scan<2u, 4u, false>)
-    scan<2u, 4u, false>;
-template [[host_name("batch_scan_256")]] kernel decltype(scan<8u, 2u, true>) scan<8u, 2u, true>;
+template [[host_name("batch_scan_64")]] kernel decltype(scan<2u, 4u, 8u, true>)
+    scan<2u, 4u, 8u, true>;
+template [[host_name("batch_scan_64_many")]] kernel decltype(scan<2u, 4u, 8u, false>)
+    scan<2u, 4u, 8u, false>;
+template [[host_name("batch_scan_256")]] kernel decltype(scan<8u, 1u, 2u, true>)
+    scan<8u, 1u, 2u, true>;
 
 // A SIMD group a head: gated = (GroupNorm(y) + bonus v) ∘ g, as halves.
 kernel void batch_gate(device const uint* counts [[buffer(0)]],

@@ -159,13 +159,13 @@ static inline void store_halves(device half* row, uint quad, float4 values) {
   }
 }
 
-// The inputs of the matrices of a stage, as halves: xx = LN(x); x_m = xx + (prev - xx) mix_m. prev is
-// the row before, of which the LayerNorm is taken here too, or the shift state.
+// The inputs of the matrices of a stage, as halves: xx = LN(x); x_m = xx + (prev - xx) mix_m. prev
+// is the row before, of which the LayerNorm is taken here too, or the shift state.
 //
 // x is what x_in and the slices add up to, and is kept in x_out for the next stage: not in place,
-// because the next row needs x_in too. xx of a sequence's last row is kept in `last`. It becomes the
-// shift state only in the next stage, as `kept` of the stage before does here: until then rows read
-// the old one.
+// because the next row needs x_in too. xx of a sequence's last row is kept in `last`. It becomes
+// the shift state only in the next stage, as `kept` of the stage before does here: until then rows
+// read the old one.
 kernel void batch_mix(device const BatchRow* rows [[buffer(0)]],
                       device const uint* counts [[buffer(1)]],
                       device const float* x_in [[buffer(2)]],

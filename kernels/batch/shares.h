@@ -210,8 +210,7 @@ struct ShareQ5_K {
   }
   static Share decode(Raw raw, uint step, uint) {
     const uint4 fifths = raw.fifths >> uint4(2u * (step % 4u));
-    return scaled_pair(raw.header, step,
-                       (raw.nibbles & 0x0f0f0f0fu) | (fifths & 0x01010101u) << 4,
+    return scaled_pair(raw.header, step, (raw.nibbles & 0x0f0f0f0fu) | (fifths & 0x01010101u) << 4,
                        (raw.nibbles >> 4 & 0x0f0f0f0fu) | (fifths & 0x02020202u) << 3);
   }
 };
@@ -306,9 +305,8 @@ struct ShareQ6_K {
     return raw;
   }
   static Share decode(Raw raw, uint, uint) {
-    return scaled_levels(
-        (raw.nibbles_first & 0x0f0f0f0fu) | (raw.upper_first & 0x03030303u) << 4,
-        (raw.nibbles_second & 0x0f0f0f0fu) | (raw.upper_second & 0x03030303u) << 4, raw.scales,
-        -32.0f * raw.scales);
+    return scaled_levels((raw.nibbles_first & 0x0f0f0f0fu) | (raw.upper_first & 0x03030303u) << 4,
+                         (raw.nibbles_second & 0x0f0f0f0fu) | (raw.upper_second & 0x03030303u) << 4,
+                         raw.scales, -32.0f * raw.scales);
   }
 };

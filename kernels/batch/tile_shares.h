@@ -10,8 +10,8 @@
 // A tile's place, and the row's in it.
 struct TilePlace {
   device const uchar* tile;
-  uint row;   // of 16
-  uint lane;  // 32 for rows 8 and later, and the first of the row's four
+  uint row;              // of 16
+  uint lane;             // 32 for rows 8 and later, and the first of the row's four
   uint half_tile, pair;  // which 128 columns the step is in, and which 64 of these
 };
 
@@ -202,8 +202,8 @@ struct TileShareQ8_0 {
   static Raw load(device const uchar* matrix, uint row, uint step, uint part, uint columns) {
     const TilePlace place = tile_place(matrix, row, step, columns, 16u * 272u);
     device const uint4* line =
-        (device const uint4*)(place.tile + 2048u * place.half_tile +
-                              1024u * (place.lane / 32u) + 512u * place.pair) +
+        (device const uint4*)(place.tile + 2048u * place.half_tile + 1024u * (place.lane / 32u) +
+                              512u * place.pair) +
         place.lane % 32u + 2u * part;
     Raw raw;
     raw.first = line[0];

@@ -19,12 +19,12 @@ struct BatchTables {
 /// Activations of a step of up to `rows` tokens, shared by all layers and shapes. Floats unless
 /// said; halves have rows of a multiple of 64, with zeros at the end.
 struct BatchBuffers {
-  std::uint32_t rows = 0, logit_rows = 0;        ///< most of a step
-  std::uint32_t padded_rows = 0;                 ///< rows that arrays have
-  std::uint32_t input_stride = 0;                ///< halves: C rounded up
-  std::uint32_t hidden_stride = 0;               ///< halves: F rounded up
-  std::array<std::uint32_t, 4> rank_stride = {}; ///< halves, of w a v g
-  std::array<std::uint32_t, 4> rank_begin = {};  ///< in low_rank
+  std::uint32_t rows = 0, logit_rows = 0;         ///< most of a step
+  std::uint32_t padded_rows = 0;                  ///< rows that arrays have
+  std::uint32_t input_stride = 0;                 ///< halves: C rounded up
+  std::uint32_t hidden_stride = 0;                ///< halves: F rounded up
+  std::array<std::uint32_t, 4> rank_stride = {};  ///< halves, of w a v g
+  std::array<std::uint32_t, 4> rank_begin = {};   ///< in low_rank
 
   std::array<BatchTables, 2> tables;  ///< of two steps after each other
   std::array<View, 2> x;              ///< [rows][C] the residual stream, before and after a stage

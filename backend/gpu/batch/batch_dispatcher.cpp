@@ -8,7 +8,7 @@
 namespace gander::gpu {
 namespace {
 
-constexpr std::uint32_t kRowThreads = 256;  // for widths of up to 4,096
+constexpr std::uint32_t kRowThreads = 256;   // for widths of up to 4,096
 constexpr std::uint32_t kHeadThreads = 128;  // four heads, a SIMD group each
 
 }  // namespace
@@ -24,23 +24,20 @@ void BatchDispatcher::embed(Program& program) {
   const MatrixView& emb = memory_.weights->emb;
   Binding table = in(emb.view);
   table.reads = emb.view.size / emb.rows * shape_.rows;
-  recorder_.record(program, "batch_embed", config().layers, type_bits({&emb}),
-                   {in(tables_.rows), in(tables_.counts), table, in(memory_.weights->ln0),
-                    out(x())},
-                   EmbedParameters{type_number(emb)},
-                   per_row(shape_.rows, GANDER_EMBED_SCRATCH(config().width)));
+  recorder_.record(
+      program, "batch_embed", config().layers, type_bits({&emb}),
+      {in(tables_.rows), in(tables_.counts), table, in(memory_.weights->ln0), out(x())},
+      EmbedParameters{type_number(emb)},
+      per_row(shape_.rows, GANDER_EMBED_SCRATCH(config().width)));
 }
 
 void BatchDispatcher::mix(Program& program, std::uint32_t layer, const Before& before,
                           const Shift& shift) {
   const StateBuffers& state = memory_.state;
-  const BatchMixParameters parameters = {before.slices,
-                                         vector_floats(),
-                                         shift.mixes,
-                                         input_halves(),
-                                         buffers().input_stride,
-                                         before.kept != nullptr ? 1U : 0U,
-                                         slot_floats()};
+  const BatchMixParameters parameters = {
+      before.slices,  vector_floats(),        shift.mixes,
+      input_halves(), buffers().input_stride, before.kept != nullptr ? 1U : 0U,
+      slot_floats()};
   const View& from = x();
   if (before.slices > 0) turn_ = 1 - turn_;
   const View& kept = before.kept != nullptr ? *before.kept : buffers().y;
@@ -48,15 +45,15 @@ void BatchDispatcher::mix(Program& program, std::uint32_t layer, const Before& b
   // A thread has four quads at the most.
   const std::uint32_t threads =
       kRowThreads * groups_of(config().width, kRowThreads * 4 * GANDER_MIX_QUADS);
-  recorder_.record(program, "batch_mix", layer, 0,
-                   {in(tables_.rows), in(tables_.counts), in(from), in(buffers().slices), out(x()),
-                    in(shift.norm), in(shift.mix), in(state.in_all_slots(shift.state)),
-                    out(buffers().inputs), out(shift.last), in(kept),
-                    out(state.in_all_slots(kept_shift))},
-                   parameters,
-                   {.groups = {shape_.rows, 1},
-                    .threads = threads,
-                    .group_memory = 2 * GANDER_SUMS * sizeof(float)});
+  recorder_.record(
+      program, "batch_mix", layer, 0,
+      {in(tables_.rows), in(tables_.counts), in(from), in(buffers().slices), out(x()),
+       in(shift.norm), in(shift.mix), in(state.in_all_slots(shift.state)), out(buffers().inputs),
+       out(shift.last), in(kept), out(state.in_all_slots(kept_shift))},
+      parameters,
+      {.groups = {shape_.rows, 1},
+       .threads = threads,
+       .group_memory = 2 * GANDER_SUMS * sizeof(float)});
 }
 
 void BatchDispatcher::multiply(Program& program, std::uint32_t layer,
@@ -112,19 +109,19 @@ void BatchDispatcher::multiply_residual(Program& program, std::uint32_t layer,
   parameters.scale = scale;
   const std::uint32_t row_tiles = groups_of(matrix.rows, tile.rows);
   const std::uint32_t tiles = row_tiles * std::max(slices, 1U);
-  parameters.matrix[0] = {.first_tile = 0,
-                          .row_tiles = row_tiles,
-                          .slices = std::max(slices, 1U),
-                          .type = type_number(matrix),
-                          .rows = matrix.rows,
-                          .columns = matrix.columns,
-                          .input = 0,
-                          .input_stride = input_stride,
-                          .output = 0,
-                          .output_stride = config().width,
-                          .slice_stride = vector_floats(),
-                          .activation = static_cast<uint>(slices > 0 ? GANDER_BATCH_FLOATS
-                                                                    : GANDER_BATCH_ADD)};
+  parameters.matrix[0] = {
+      .first_tile = 0,
+      .row_tiles = row_tiles,
+      .slices = std::max(slices, 1U),
+      .type = type_number(matrix),
+      .rows = matrix.rows,
+      .columns = matrix.columns,
+      .input = 0,
+      .input_stride = input_stride,
+      .output = 0,
+      .output_stride = config().width,
+      .slice_stride = vector_floats(),
+      .activation = static_cast<uint>(slices > 0 ? GANDER_BATCH_FLOATS : GANDER_BATCH_ADD)};
   const bool by_unit = &matrix == &memory_.weights->layers[layer].ffn_value;
   std::vector<Binding> bindings = {in(inputs), in(matrix.view)};
   if (!by_unit) {
@@ -149,14 +146,13 @@ void BatchDispatcher::time_mix(Program& program, std::uint32_t layer) {
   if (layer > 0) {
     before = {slices_of(config().ffn_width), &b.ffn_last, &state.ffn_shift[layer - 1]};
   }
-  mix(program, layer, before,
-      {weights.ln1, weights.mix, 6, state.att_shift[layer], b.att_last});
+  mix(program, layer, before, {weights.ln1, weights.mix, 6, state.att_shift[layer], b.att_last});
 
   const std::uint32_t halves = input_halves(), floats = vector_floats();
   const std::uint32_t width = config().width, stride = b.input_stride;
   const auto rank = [&](const MatrixView& matrix, std::uint32_t mix, std::size_t kind,
                         std::uint32_t activation) {
-    return Factor{&matrix, mix * halves, stride, b.rank_begin[kind], b.rank_stride[kind],
+    return Factor{&matrix,   mix * halves, stride, b.rank_begin[kind], b.rank_stride[kind],
                   activation};
   };
   multiply(program, layer,
@@ -182,26 +178,25 @@ void BatchDispatcher::recurrence(Program& program, std::uint32_t layer) const {
   const BatchBuffers& b = buffers();
   const View& vectors = memory_.weights->layers[layer].vectors;
   const bool first = layer == 0;
-  const ScanShape scan = scan_for(config(), shape_);
-  recorder_.record(
-      program, scan.kernel, layer, 0,
-      {in(tables_.sequences), in(tables_.counts), in(b.projected), in(b.products), in(vectors),
-       in_out(memory_.state.in_all_slots(memory_.state.matrix[layer])),
-       first ? out(b.v_first) : Binding{b.v_first, b.v_first.size, 0}, out(b.values),
-       out(b.bonuses), out(b.y)},
-      BatchScanParameters{first ? 0U : 1U, vector_floats(), slot_floats(), scan.parts},
-      {.groups = {config().heads * scan.parts, shape_.sequences},
-       .threads = scan.threads,
-       .group_memory = GANDER_SCAN_SCRATCH * sizeof(float),
-       .constants = {{.index = GANDER_KERNEL_THREADS, .bits = scan.threads}}});
+  const ScanShape scan = scan_for(config(), shape_.sequences, recorder_.device().info());
+  recorder_.record(program, scan.kernel, layer, 0,
+                   {in(tables_.sequences), in(tables_.counts), in(b.projected), in(b.products),
+                    in(vectors), in_out(memory_.state.in_all_slots(memory_.state.matrix[layer])),
+                    first ? out(b.v_first) : Binding{b.v_first, b.v_first.size, 0}, out(b.values),
+                    out(b.bonuses), out(b.y)},
+                   BatchScanParameters{first ? 0U : 1U, vector_floats(), slot_floats(), scan.parts},
+                   {.groups = {config().heads * scan.parts, shape_.sequences},
+                    .threads = scan.threads,
+                    .group_memory = GANDER_SCAN_SCRATCH * sizeof(float),
+                    .constants = {{.index = GANDER_KERNEL_THREADS, .bits = scan.threads}}});
   const std::uint64_t vectors_bytes = std::uint64_t{vector_floats()} * sizeof(float);
-  recorder_.record(program, "batch_gate", layer, 0,
-                   {in(tables_.counts), in(b.y), in(first ? b.v_first : b.values), in(b.bonuses),
-                    in(b.products.part(3 * vectors_bytes, vectors_bytes)), in(vectors),
-                    out(b.inputs)},
-                   BatchGateParameters{b.input_stride},
-                   {.groups = {groups_of(config().heads, kHeadThreads / 32), shape_.rows},
-                    .threads = kHeadThreads});
+  recorder_.record(
+      program, "batch_gate", layer, 0,
+      {in(tables_.counts), in(b.y), in(first ? b.v_first : b.values), in(b.bonuses),
+       in(b.products.part(3 * vectors_bytes, vectors_bytes)), in(vectors), out(b.inputs)},
+      BatchGateParameters{b.input_stride},
+      {.groups = {groups_of(config().heads, kHeadThreads / 32), shape_.rows},
+       .threads = kHeadThreads});
 }
 
 void BatchDispatcher::channel_mix(Program& program, std::uint32_t layer) {
@@ -228,21 +223,23 @@ void BatchDispatcher::head(Program& program) const {
   if (shape_.logits == 0) return;
   const std::uint32_t threads =
       kRowThreads * groups_of(config().width, kRowThreads * 4 * GANDER_MIX_QUADS);
-  recorder_.record(program, "batch_head_rows", layers, 0,
-                   {in(tables_.wanted), in(tables_.counts), in(x()), in(b.slices),
-                    in(memory_.weights->ln_out), out(b.inputs)},
-                   BatchHeadRowsParameters{slices_of(config().ffn_width), vector_floats(),
-                                           b.input_stride},
-                   {.groups = {shape_.logits, 1},
-                    .threads = threads,
-                    .group_memory = 2 * GANDER_SUMS * sizeof(float)});
+  recorder_.record(
+      program, "batch_head_rows", layers, 0,
+      {in(tables_.wanted), in(tables_.counts), in(x()), in(b.slices), in(memory_.weights->ln_out),
+       out(b.inputs)},
+      BatchHeadRowsParameters{slices_of(config().ffn_width), vector_floats(), b.input_stride},
+      {.groups = {shape_.logits, 1},
+       .threads = threads,
+       .group_memory = 2 * GANDER_SUMS * sizeof(float)});
   multiply(program, layers,
            std::array{Factor{&memory_.weights->head, 0, b.input_stride, 0, config().vocab_size}},
            GANDER_COUNT_LOGITS, b.inputs, b.logits, b.hidden);
   if (shape_.best) {
     recorder_.record(program, "batch_best", layers, 0,
                      {in(b.logits), in(tables_.counts), out(b.best)},
-                     per_row(shape_.logits, 2 * GANDER_SUMS));
+                     {.groups = {shape_.logits, 1},
+                      .threads = 1024,
+                      .group_memory = 2 * GANDER_SUMS * sizeof(float)});
   }
 }
 

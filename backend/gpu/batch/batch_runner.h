@@ -58,7 +58,7 @@ class BatchRunner {
   std::vector<BatchRow> rows_;
   std::vector<BatchSequence> sequences_;
   std::vector<std::uint32_t> wanted_;
-  std::size_t turn_ = 0;                       // which tables the next part takes
+  std::size_t turn_ = 0;                         // which tables the next part takes
   std::array<std::uint64_t, 2> in_flight_ = {};  // last submission that reads each
   std::uint64_t last_ = 0;
 };

@@ -4,8 +4,8 @@
 #include <array>
 #include <bit>
 
-#include "backend/gpu/recorder.h"
 #include "backend/gpu/batch/batch_parameters.h"
+#include "backend/gpu/recorder.h"
 
 namespace gander::gpu {
 namespace {
@@ -18,8 +18,8 @@ constexpr ProductTile tensor_tile(std::uint32_t tokens, std::uint32_t blocks, st
   const std::uint32_t rows = GANDER_BATCH_BLOCK_ROWS * blocks;
   const std::uint32_t ring = stages * parts * 128 * (rows + tokens);
   const std::uint32_t sums = tokens * (rows + 4) * 4;
-  return {tokens, rows, 128 * blocks * parts, 1024 + std::max(ring, sums), rows_kernel,
-          units_kernel};
+  return {tokens,      rows,        128 * blocks * parts, 1024 + std::max(ring, sums),
+          rows_kernel, units_kernel};
 }
 
 // Rows of a tile are 72 halves.
@@ -28,8 +28,8 @@ constexpr std::uint32_t simd_memory(std::uint32_t tokens) {
 }
 
 constexpr std::array<ProductTile, 5> kTensorTiles = {{
-    tensor_tile(32, 1, 4, 4, "tensor_rows_32", "tensor_units_32"),
-    tensor_tile(64, 1, 4, 3, "tensor_rows_64", "tensor_units_64"),
+    tensor_tile(32, 1, 4, 3, "tensor_rows_32", "tensor_units_32"),
+    tensor_tile(64, 1, 4, 2, "tensor_rows_64", "tensor_units_64"),
     tensor_tile(128, 1, 4, 2, "tensor_rows_128", "tensor_units_128"),
     tensor_tile(128, 2, 1, 4, "tensor_rows_128_wide", "tensor_units_128_wide"),
     tensor_tile(256, 2, 1, 4, "tensor_rows_256_wide", "tensor_units_256_wide"),
@@ -49,13 +49,21 @@ BatchShape bucket_of(const BatchShape& exact) {
           exact.logits > 0 ? std::bit_ceil(exact.logits) : 0, exact.best};
 }
 
+bool has_tiles(bool tensor, const DeviceInfo& info) {
+  if (!tensor) return true;
+  return std::ranges::any_of(kTensorTiles, [&](const ProductTile& tile) {
+    return tile.group_memory <= info.max_group_memory;
+  });
+}
+
+// The smallest that has room for all tokens, else the largest.
 ProductTile tile_for(std::uint32_t tokens, bool tensor, const DeviceInfo& info) {
   if (!tensor) return tokens <= kSimdTiles[0].tokens ? kSimdTiles[0] : kSimdTiles[1];
-  ProductTile chosen = kTensorTiles[0];
+  ProductTile chosen;
   for (const ProductTile& tile : kTensorTiles) {
-    const bool enough = chosen.tokens >= tokens || (tile.tokens == 256 && tokens < kWidestFrom);
-    if (enough || tile.group_memory > info.max_group_memory) break;
-    chosen = tile;
+    const bool too_wide = tile.tokens == 256 && tokens < kWidestFrom;
+    if (tile.group_memory > info.max_group_memory || too_wide) continue;
+    if (chosen.tokens < tokens) chosen = tile;
   }
   return chosen;
 }
@@ -67,10 +75,10 @@ std::uint32_t slices_for(const Config& config, std::uint32_t columns) {
   return std::clamp(std::min(kGroups / tiles, columns / kLeastColumns), 1U, kMostSlices);
 }
 
-ScanShape scan_for(const Config& config, const BatchShape& shape) {
+ScanShape scan_for(const Config& config, std::uint32_t sequences, const DeviceInfo& info) {
   if (config.head_size > 64) return {"batch_scan_256", 256, groups_of(config.head_size, 16)};
-  constexpr std::uint32_t kFew = 4;  // rows of a sequence
-  if (shape.rows <= kFew * shape.sequences) return {"batch_scan_64_few", 128, 1};
+  // With more groups than fit at once it is better that more fit.
+  if (sequences * config.heads > info.cores) return {"batch_scan_64_many", 128, 1};
   return {"batch_scan_64", 256, 1};
 }
 

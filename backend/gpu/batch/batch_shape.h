@@ -36,7 +36,11 @@ struct ProductTile {
 
 /// The tile for so many tokens. `tensor`: by tensor cores, for weights as the token kernel has them
 /// (kernels/batch/multiply_tensor.msl), else by simdgroup_matrix.
+/// Throws nothing: has_tiles() must hold.
 ProductTile tile_for(std::uint32_t tokens, bool tensor, const DeviceInfo& info);
+
+/// Whether any tile fits in the device's group memory.
+bool has_tiles(bool tensor, const DeviceInfo& info);
 
 /// Parts that the columns of a matrix of `config.width` rows are cut into, so that its few tiles
 /// keep a large device busy. They depend on the model only: so does the order of a sum.
@@ -49,6 +53,6 @@ struct ScanShape {
   std::uint32_t threads = 256;
   std::uint32_t parts = 1;
 };
-ScanShape scan_for(const Config& config, const BatchShape& shape);
+ScanShape scan_for(const Config& config, std::uint32_t sequences, const DeviceInfo& info);
 
 }  // namespace gander::gpu

@@ -29,11 +29,11 @@ ModelWeights views_of(const TokenWeights& placed, const View& buffer) {
   weights.emb = matrix(placed.emb);
   weights.ln0 = vectors(placed.ln0);
   for (const PlacedLayer& l : placed.layers) {
-    weights.layers.push_back(
-        {vectors(l.ln1), vectors(l.mix), vectors(l.vectors), vectors(l.ln2), vectors(l.ffn_mix),
-         matrix(l.receptance), matrix(l.key), matrix(l.value), matrix(l.output), matrix(l.w1),
-         matrix(l.w2), matrix(l.a1), matrix(l.a2), matrix(l.v1), matrix(l.v2), matrix(l.g1),
-         matrix(l.g2), matrix(l.ffn_key), matrix(l.ffn_value)});
+    weights.layers.push_back({vectors(l.ln1), vectors(l.mix), vectors(l.vectors), vectors(l.ln2),
+                              vectors(l.ffn_mix), matrix(l.receptance), matrix(l.key),
+                              matrix(l.value), matrix(l.output), matrix(l.w1), matrix(l.w2),
+                              matrix(l.a1), matrix(l.a2), matrix(l.v1), matrix(l.v2), matrix(l.g1),
+                              matrix(l.g2), matrix(l.ffn_key), matrix(l.ffn_value)});
   }
   weights.ln_out = vectors(placed.ln_out);
   weights.head = matrix(placed.head);
