@@ -49,7 +49,7 @@ std::unique_ptr<GpuBackend> batched(const std::shared_ptr<const Weights>& weight
                                     Order order = Order::Forward, std::uint32_t rows = 64) {
   EmulatedOptions options{.order = order};
   if (products == Products::Tensor) {
-    options.resident_groups = 3;
+    options.resident_groups = 7;
     options.max_group_memory = 227 << 10;
   }
   auto backend = std::make_unique<GpuBackend>(
