@@ -154,8 +154,8 @@ struct HeadBuffers {
 // What a thread reads of a head that stage A does not write. Its memory was asked for earlier
 // (expect_layer), so this is on its way together with what stage A wrote.
 struct HeadInputs {
-  RankGroups<2u> w2, a2;
-  RankGroups<1u> v2, g2;
+  RankGroups<2u> w2, a2, v2;
+  RankGroups<1u> g2;
   float4 s0, s1;  // of S
   float w0, a0, v0, k_k, k_a, r_k, ln_x_weight, ln_x_bias;
 };
@@ -185,7 +185,7 @@ static inline HeadInputs load_head(HeadBuffers buffers, HeadMatrices matrices, u
   HeadInputs inputs;
   inputs.w2 = load_groups<2u>(matrices.w2, channel, part);
   inputs.a2 = load_groups<2u>(matrices.a2, channel, part);
-  inputs.v2 = load_groups<1u>(matrices.v2, channel, part);
+  inputs.v2 = load_groups<2u>(matrices.v2, channel, part);
   inputs.g2 = load_groups<1u>(matrices.g2, channel, part);
   device const float4* state = state_of(buffers, channel, part);
   inputs.s0 = state[0];
@@ -261,7 +261,7 @@ static inline void run_head(HeadBuffers buffers, HeadMatrices matrices, HeadInpu
   if (has_value_mix) v += (first_v - v) * sigmoid(inputs.v0 + value_mix);
   // The gate is needed last: the rest of its row is on its way until then.
   float gate = multiply_groups(inputs.g2, matrices.g2, part, x_g);
-  const RankGroups<6u> rest_of_g2 = load_groups<6u>(matrices.g2, channel, part + 8u);
+  const RankGroups<7u> rest_of_g2 = load_groups<7u>(matrices.g2, channel, part + 8u);
   const float raw_kk = raw_k * inputs.k_k;
   const float k = raw_k * (1.0f + (a - 1.0f) * inputs.k_a);
   if (part == 0u) {
@@ -296,7 +296,7 @@ static inline void run_head(HeadBuffers buffers, HeadMatrices matrices, HeadInpu
   to[1] = inputs.s1 * w_quads[1] - b_scale * b_quads[1] + v * k_quads[1];
   const float y = kept - removed * b_r + v * k_r;
   gate += multiply_groups(rest_of_g2, matrices.g2, part + 8u, x_g);
-  gate += multiply_rest(matrices.g2, channel, is_wide(matrices.g2.type) ? part : part + 56u, x_g);
+  gate += multiply_rest(matrices.g2, channel, is_wide(matrices.g2.type) ? part : part + 64u, x_g);
   gate = sum_of_row(gate);
   if (part == 0u) shared.y[row] = y;
   threadgroup_barrier(mem_flags::mem_threadgroup);
