@@ -67,6 +67,7 @@ struct BackendOptions {
   std::string capture = {};    ///< Metal: records GPU work into this .gputrace
   std::string sync = "async";  ///< how often a GPU is waited for: op, layer, token, or async
   bool unfused = false;        ///< a GPU runs the small kernels that check the fused stages
+  bool token_kernel = true;  ///< one kernel a token, where GPU and model allow it; else the stages
   /// Gets bytes of weights done and in all while a GPU is filled; may be null.
   std::function<void(std::uint64_t done, std::uint64_t all)> progress = nullptr;
   /// Gets a line when something asked for is not to be had and something else is done; may be null.

@@ -45,11 +45,18 @@ void add_vocabulary_option(CLI::App& command, ModelOptions& options) {
       ->group("Model");
 }
 
-void add_model_options(CLI::App& command, ModelOptions& options) {
+void add_device_options(CLI::App& command, ModelOptions& options) {
   const std::string names = fmt::format("{}", fmt::join(backend_names(), "|"));
   command.add_option("--backend", options.backend, "what computes")
       ->option_text(names)
       ->group("Model");
+  command.add_option("--device", options.device, "which GPU, by name or number")
+      ->option_text("GPU")
+      ->group("GPU");
+}
+
+void add_model_options(CLI::App& command, ModelOptions& options) {
+  add_device_options(command, options);
   command.add_option("--threads", options.threads, "threads of the CPU; default: one per core")
       ->option_text("N")
       ->check(CLI::Range(1U, 1024U))
@@ -59,9 +66,6 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
       .add_flag("--no-memory-check", options.skip_memory_check,
                 "load even when memory seems too small")
       ->group("Model");
-  command.add_option("--device", options.device, "which GPU, by name or number")
-      ->option_text("GPU")
-      ->group("GPU");
   command.add_option("--sync", options.sync, "wait for the GPU after each of these; async: never")
       ->option_text("op|layer|token|async")
       ->check(CLI::IsMember({"op", "layer", "token", "async"}))

@@ -33,7 +33,9 @@ struct ModelOptions {
 
 void add_model_argument(CLI::App& command, ModelOptions& options);
 void add_vocabulary_option(CLI::App& command, ModelOptions& options);
-/// --backend, --threads, --vocab, --no-memory-check, and the options of GPUs.
+/// --backend and --device.
+void add_device_options(CLI::App& command, ModelOptions& options);
+/// The same, --threads, --vocab, --no-memory-check, and what else a GPU can be told.
 void add_model_options(CLI::App& command, ModelOptions& options);
 
 /// The model of `options`, without a backend.

@@ -63,6 +63,7 @@ struct Dispatch {
 /// Limits and abilities, read from the device when it is opened.
 struct DeviceInfo {
   std::string name;                  ///< for people: "Apple M3 Max"
+  bool emulated = false;             ///< it is the CPU: its times say nothing about a GPU
   std::uint32_t max_threads = 1024;  ///< of a group; a pipeline may allow fewer
   std::uint32_t max_group_memory = 32 << 10;
   std::uint64_t max_buffer_bytes = 0;

@@ -76,7 +76,8 @@ class GpuBackend final : public Backend {
   /// Null when every token is waited for, or recorded unfused.
   Generator* generator() override { return generator_.get(); }
 
-  Device& device() { return *device_; }
+  Device& device() const { return *device_; }
+  const Weights& weights() const { return *weights_; }
   const ModelMemory& memory() const { return memory_; }
   const LaunchShapes& shapes() const { return shapes_; }
   const MemoryPlan& plan() const { return plan_; }

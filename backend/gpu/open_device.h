@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "backend/backend.h"
-#include "backend/gpu/device.h"
+#include "backend/gpu/gpu_backend.h"
 
 namespace gander {
 
@@ -17,8 +17,8 @@ std::vector<std::string_view> gpu_backend_names();
 std::unique_ptr<gpu::Device> open_device(std::string_view name, const BackendOptions& options);
 
 /// A backend on that device, with the shapes that `gander tune` stored for it. Throws Error.
-std::unique_ptr<Backend> create_gpu_backend(std::string_view name,
-                                            std::shared_ptr<const Weights> weights,
-                                            const BackendOptions& options);
+std::unique_ptr<gpu::GpuBackend> create_gpu_backend(std::string_view name,
+                                                    std::shared_ptr<const Weights> weights,
+                                                    const BackendOptions& options);
 
 }  // namespace gander
