@@ -73,6 +73,10 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
   command
       .add_flag("--unfused", options.unfused, "run the small kernels that check the fused stages")
       ->group("GPU");
+  command
+      .add_flag("--no-self-test", options.skip_self_test,
+                "use the GPU without computing a part of the model with it first")
+      ->group("GPU");
   command.add_option("--capture", options.capture, "Metal: record GPU work, for Xcode")
       ->option_text("FILE.gputrace")
       ->group("GPU");
@@ -89,6 +93,7 @@ BackendOptions backend_options(const ModelOptions& options) {
   backend.capture = options.capture;
   backend.sync = options.sync;
   backend.unfused = options.unfused;
+  backend.self_test = !options.skip_self_test;
   backend.warn = [](std::string_view line) { report(fmt::format("gander: warning: {}", line)); };
   return backend;
 }

@@ -29,13 +29,15 @@ struct ModelOptions {
   std::string capture;
   bool unfused = false;
   bool skip_memory_check = false;
+  bool skip_self_test = false;
 };
 
 void add_model_argument(CLI::App& command, ModelOptions& options);
 void add_vocabulary_option(CLI::App& command, ModelOptions& options);
 /// --backend and --device.
 void add_device_options(CLI::App& command, ModelOptions& options);
-/// The same, --threads, --vocab, --no-memory-check, and what else a GPU can be told.
+/// The same, --threads, --vocab, --no-memory-check, --no-self-test, and what else a GPU can be
+/// told.
 void add_model_options(CLI::App& command, ModelOptions& options);
 
 /// The model of `options`, without a backend.

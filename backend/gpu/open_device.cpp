@@ -59,6 +59,10 @@ std::vector<std::string_view> gpu_backend_names() {
   return names;
 }
 
+bool gpu_may_be_there(std::string_view name) {
+  return name != "cuda" || gpu::cuda::driver_is_installed();
+}
+
 std::unique_ptr<gpu::Device> open_device(std::string_view name, const BackendOptions& options) {
   if (name == "auto") name = gpu_backend_names().front();
   if (name == "metal") {

@@ -12,6 +12,9 @@ namespace gander {
 /// Backends that are a gpu::Device.
 std::vector<std::string_view> gpu_backend_names();
 
+/// False when the computer plainly has no GPU for this backend: no NVIDIA driver is installed.
+bool gpu_may_be_there(std::string_view name);
+
 /// Opens the device of the GPU backend called `name`; "auto" is the first that works here. Throws
 /// Error when it is none of gpu_backend_names(), or is not there.
 std::unique_ptr<gpu::Device> open_device(std::string_view name, const BackendOptions& options);

@@ -87,6 +87,9 @@ struct Driver {
   std::string describe(Result) const;
 };
 
+/// Whether this computer has libcuda.so.1, whatever comes of it.
+bool driver_is_installed();
+
 /// The driver of this computer, loaded once and never unloaded. Throws Error when there is none, or
 /// when it lacks a function.
 const Driver& load_driver();
