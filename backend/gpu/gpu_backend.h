@@ -41,7 +41,7 @@ struct MemoryPlan {
 MemoryPlan plan_memory(const Weights& weights, const LaunchShapes& shapes, const DeviceInfo& info,
                        std::uint32_t slots = 1);
 
-/// Throws Error when the plan exceeds what may be resident on the device.
+/// Throws Error when the plan exceeds what may be resident on the device, or what is free of it.
 void check_memory(const MemoryPlan& plan, const DeviceInfo& info);
 
 /// Wraps and allocates everything a token program of the model is recorded over.

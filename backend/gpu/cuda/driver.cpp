@@ -42,6 +42,8 @@ Driver load() {
   find(library, "cuCtxSetCurrent", driver.CtxSetCurrent);
   find(library, "cuMemAlloc_v2", driver.MemAlloc);
   find(library, "cuMemFree_v2", driver.MemFree);
+  find(library, "cuMemHostAlloc", driver.MemHostAlloc);
+  find(library, "cuMemFreeHost", driver.MemFreeHost);
   find(library, "cuMemGetInfo_v2", driver.MemGetInfo);
   find(library, "cuMemsetD8Async", driver.MemsetD8Async);
   find(library, "cuMemcpyHtoDAsync_v2", driver.MemcpyHtoDAsync);

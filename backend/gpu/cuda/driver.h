@@ -56,6 +56,8 @@ struct Driver {
 
   Result (*MemAlloc)(Address*, std::size_t bytes);
   Result (*MemFree)(Address);
+  Result (*MemHostAlloc)(void**, std::size_t bytes, unsigned flags);
+  Result (*MemFreeHost)(void*);
   Result (*MemGetInfo)(std::size_t* free, std::size_t* total);
   Result (*MemsetD8Async)(Address, unsigned char value, std::size_t bytes, Stream);
   Result (*MemcpyHtoDAsync)(Address to, const void* from, std::size_t bytes, Stream);
