@@ -42,6 +42,9 @@ std::unique_ptr<Backend> create_best_backend(const std::shared_ptr<const Weights
                                              const BackendOptions& options) {
   const auto cpu = [&] { return create_cpu_backend(weights, options); };
   const std::string_view name = gpu_backend_names().front();
+  if (name == "emulated" && gpu_may_be_there("cuda") && options.warn) {
+    options.warn("cuda is not used: gander was built without kernels for it: see docs/cuda.md");
+  }
   if (name == "emulated" || !gpu_may_be_there(name)) return cpu();
   return open_or_other(
       name, [&] { return create_tested_gpu(name, weights, options); }, cpu, options.warn);

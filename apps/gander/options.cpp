@@ -48,6 +48,7 @@ void add_vocabulary_option(CLI::App& command, ModelOptions& options) {
 void add_device_options(CLI::App& command, ModelOptions& options) {
   const std::string names = fmt::format("{}", fmt::join(backend_names(), "|"));
   command.add_option("--backend", options.backend, "what computes")
+      ->envname("GANDER_BACKEND")
       ->option_text(names)
       ->group("Model");
   command.add_option("--device", options.device, "which GPU, by name or number")
