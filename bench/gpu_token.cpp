@@ -1,6 +1,6 @@
-// gander_gpu_token: what a token costs on an NVIDIA GPU, and each stage of it, for models of
-// released shapes with random weights. usage: gander_gpu_token [--stages] [--sampling] [--check]
-// [SHAPE:TYPE[:ZEROS]]...
+// gander_gpu_token: what a token costs on an NVIDIA GPU, each stage of it, a first token, and the
+// memory that loading takes, for models of released shapes with random weights. usage:
+// gander_gpu_token [--stages] [--sampling] [--check] [SHAPE:TYPE[:ZEROS]]...
 //   --stages    the kernels of Metal's text too, stage by stage
 //   --sampling  the kernel that chooses tokens, for several settings
 //   --check     logits against those of the kernels of Metal's text
@@ -20,6 +20,7 @@
 #include "backend/gpu/gpu_backend.h"
 #include "backend/gpu/measure/stages.h"
 #include "base/error.h"
+#include "bench/process_memory.h"
 #include "bench/synthetic_file.h"
 #include "model/weights.h"
 
@@ -47,6 +48,30 @@ double best_seconds(const Work& work) {
   }
   return best;
 }
+
+/// What loading takes of the CPU's memory.
+class LoadingMemory {
+ public:
+  LoadingMemory() : anonymous_before_(memory_status("RssAnon")) {
+    forgotten_ = forget_peak_memory();
+    before_ = memory_status("VmHWM");
+  }
+  /// The kernel keeps no peak of this part: to be called after every piece.
+  void look() { anonymous_ = std::max(anonymous_, memory_status("RssAnon")); }
+  void report() const {
+    fmt::print(
+        "  loading: at most {:.0f} MB resident{} (before {:.0f}), of these {:.0f} MB anonymous "
+        "(before {:.0f}); the others are pages of the model's file\n",
+        megabytes(memory_status("VmHWM")), forgotten_ ? "" : ", making the model included",
+        megabytes(before_), megabytes(anonymous_), megabytes(anonymous_before_));
+  }
+
+ private:
+  static double megabytes(std::uint64_t bytes) { return static_cast<double>(bytes) / 1e6; }
+
+  std::uint64_t before_ = 0, anonymous_before_ = 0, anonymous_ = 0;
+  bool forgotten_ = false;
+};
 
 std::shared_ptr<const Weights> random_model(const std::string& model) {
   const std::size_t first = std::min(model.find(':'), model.size());
@@ -123,6 +148,32 @@ double generate_seconds(gpu::GpuBackend& backend, std::vector<float>& logits) {
   });
 }
 
+/// From a prompt of 16 tokens to the first one after it, in a new sequence.
+void measure_first_token(gpu::GpuBackend& backend, std::span<const TokenId> tokens,
+                         std::vector<float>& logits) {
+  const auto prompt = tokens.first(16);
+  Generator& generator = *backend.generator();
+  double reset = 1e9, first = 1e9;
+  for (int run = 0; run <= kRuns; ++run) {
+    const Clock::time_point begin = Clock::now();
+    backend.reset();
+    const Clock::time_point is_reset = Clock::now();
+    backend.forward(prompt, Logits::Last, logits);
+    start_fresh(generator, {.temperature = 0.0F}, backend.config().vocab_size);
+    TokenId token = 0;
+    generator.queue(1);
+    generator.collect({&token, 1});
+    const Clock::time_point end = Clock::now();
+    generator.stop();
+    if (run == 0) continue;  // a warm-up
+    reset = std::min(reset, std::chrono::duration<double>(is_reset - begin).count());
+    first = std::min(first, std::chrono::duration<double>(end - is_reset).count());
+  }
+  fmt::print(
+      "  first token after a prompt of {}: {:.2f} ms; before it, a state of zeros: {:.2f} ms\n",
+      prompt.size(), first * 1e3, reset * 1e3);
+}
+
 void check(const std::shared_ptr<const Weights>& weights, gpu::GpuBackend& backend,
            std::span<const TokenId> tokens) {
   gpu::GpuBackend stages(weights, gpu::open_cuda_device(), {.persistent = false});
@@ -150,12 +201,15 @@ void measure(const std::string& model, const Options& options) {
   };
   const auto weights = random_model(model);
   const double made = seconds_since();
-  gpu::GpuBackend backend(weights, gpu::open_cuda_device());
+  LoadingMemory memory;
+  gpu::GpuBackend backend(weights, gpu::open_cuda_device(),
+                          {.progress = [&](std::uint64_t, std::uint64_t) { memory.look(); }});
   const double loaded = seconds_since();
   const std::uint64_t bytes = bytes_per_token(*weights);
   fmt::print("{} on {}: {} dispatches a token, {:.0f} MB; made in {:.1f} s, loaded in {:.1f} s\n",
              model, backend.description(), backend.token_program().dispatches.size(),
              static_cast<double>(bytes) / 1e6, made, loaded);
+  memory.report();
   std::vector<TokenId> tokens(kTokens);
   for (std::size_t i = 0; i < kTokens; ++i) {
     tokens[i] = static_cast<TokenId>((i + 1) * 7919 % weights->config.vocab_size);
@@ -171,6 +225,7 @@ void measure(const std::string& model, const Options& options) {
     for (const TokenId& token : tokens) backend.forward({&token, 1}, Logits::Last, logits);
   });
   report("tokens, logits read", kTokens, waiting, bytes * kTokens);
+  measure_first_token(backend, tokens, logits);
   if (backend.persistent() != nullptr) report_stages(backend);
   if (options.stages) {
     gpu::GpuBackend stages(weights, gpu::open_cuda_device(), {.persistent = false});

@@ -32,6 +32,11 @@ std::pair<TokenId, float> parse_logit_bias(const std::string& text) {
 
 }  // namespace
 
+std::string default_backend() {
+  const char* const named = std::getenv("GANDER_BACKEND");
+  return named != nullptr && *named != '\0' ? named : "auto";
+}
+
 void add_model_argument(CLI::App& command, ModelOptions& options) {
   command.add_option("MODEL", options.path,
                      "checkpoint: GGUF, safetensors or .pth; the built-in model when left out");
@@ -48,7 +53,6 @@ void add_vocabulary_option(CLI::App& command, ModelOptions& options) {
 void add_device_options(CLI::App& command, ModelOptions& options) {
   const std::string names = fmt::format("{}", fmt::join(backend_names(), "|"));
   command.add_option("--backend", options.backend, "what computes")
-      ->envname("GANDER_BACKEND")
       ->option_text(names)
       ->group("Model");
   command.add_option("--device", options.device, "which GPU, by name or number")

@@ -18,10 +18,13 @@ namespace gander {
 /// What a command does once its options are parsed; returns the exit code.
 using Action = std::function<int()>;
 
+/// $GANDER_BACKEND, else "auto".
+std::string default_backend();
+
 /// Options of every command that opens a model.
 struct ModelOptions {
   std::string path;  ///< empty: the built-in model
-  std::string backend = "auto";
+  std::string backend = default_backend();
   std::string vocabulary;
   unsigned threads = 0;
   std::string device;
