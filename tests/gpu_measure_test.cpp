@@ -200,6 +200,9 @@ TEST(GpuMeasureStages, ReadsTheTokenKernelsClock) {
   EXPECT_LE(bytes, expected);
   EXPECT_GE(bytes, expected - 256 * 21 * weights->config.layers);
   EXPECT_LT(costs.stages[4].moved_bytes, static_cast<double>(costs.stages[4].bytes));
+  // The same text has the same zeros, but for those near zero.
+  const std::unique_ptr<GpuBackend> by_stages = open_stages(weights);
+  EXPECT_NEAR(costs.active, measure_stages(*by_stages).active, 0.01);
 }
 
 }  // namespace

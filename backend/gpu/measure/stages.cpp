@@ -78,10 +78,14 @@ void generate(GpuBackend& backend) {
 }
 
 // Share of the hidden units that the last layer left different from zero.
-double active_share(const GpuBackend& backend) {
+double active_share(GpuBackend& backend) {
   const View& hidden = backend.memory().buffers.hidden;
   std::vector<float> values(hidden.size / sizeof(float));
-  backend.device().read(hidden, std::as_writable_bytes(std::span(values)));
+  if (backend.persistent() != nullptr) {
+    values = backend.persistent()->read_hidden();
+  } else {
+    backend.device().read(hidden, std::as_writable_bytes(std::span(values)));
+  }
   const auto zeros = std::ranges::count(values, 0.0F);
   return 1 - static_cast<double>(zeros) / static_cast<double>(values.size());
 }
