@@ -109,7 +109,8 @@ std::string bar_chart_svg(const BarChart& chart) {
   if (!chart.rest_name.empty()) svg += legend(chart);
 
   const double step = tick_step(most);
-  for (double tick = 0; tick <= most * 1.0001; tick += step) {
+  for (int i = 0; i <= static_cast<int>(most / step * 1.0001); ++i) {
+    const double tick = step * i;
     const double x = left + tick * scale;
     svg += vertical(x, kTop, bottom, "grid");
     svg += text(x, bottom + 18, "middle", fmt::format("{:.6g}", tick));

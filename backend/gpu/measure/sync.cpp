@@ -99,6 +99,7 @@ std::vector<SyncCost> measure_sync(GpuBackend& backend, std::uint32_t tokens, st
     }
   }
   std::vector<SyncCost> costs;
+  costs.reserve(ways.size());
   const double steps = static_cast<double>(ways.size()) * (runs + 1);
   double done = 0;
   for (const Way& way : ways) {

@@ -1,5 +1,6 @@
 #include "backend/gpu/persistent/persistent_token.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -181,9 +182,10 @@ std::vector<std::uint64_t> PersistentToken::read_trace() const {
 std::vector<float> PersistentToken::read_hidden() const {
   std::vector<std::uint32_t> words(hidden_.size / sizeof(std::uint32_t));
   device_.read(hidden_, std::as_writable_bytes(std::span(words)));
-  std::vector<float> values;
+  std::vector<float> values(words.size());
   // The last bit is that of the round: kernels/persistent/exchange.h.
-  for (const std::uint32_t word : words) values.push_back(std::bit_cast<float>(word & ~1U));
+  std::ranges::transform(words, values.begin(),
+                         [](std::uint32_t word) { return std::bit_cast<float>(word & ~1U); });
   return values;
 }
 
