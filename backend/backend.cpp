@@ -26,26 +26,28 @@ std::unique_ptr<Backend> create_cpu_backend(std::shared_ptr<const Weights> weigh
   return std::make_unique<CpuBackend>(std::move(weights), threads, best_kernels(), options.slots);
 }
 
-// A GPU that is not there, that cannot hold the model or that computes it wrongly is not used, and
-// the reason is told.
-std::unique_ptr<Backend> create_best_backend(std::shared_ptr<const Weights> weights,
+// The emulation is what tests hold against the reference.
+std::unique_ptr<Backend> create_tested_gpu(std::string_view name,
+                                           const std::shared_ptr<const Weights>& weights,
+                                           const BackendOptions& options) {
+  if (!options.self_test || name == "emulated") return create_gpu_backend(name, weights, options);
+  return open_tested(name, weights, [&](std::shared_ptr<const Weights> some) {
+    BackendOptions own = options;
+    if (some != weights) own.progress = nullptr;  // it is shown for the whole model
+    return create_gpu_backend(name, std::move(some), own);
+  });
+}
+
+std::unique_ptr<Backend> create_best_backend(const std::shared_ptr<const Weights>& weights,
                                              const BackendOptions& options) {
+  const auto cpu = [&] { return create_cpu_backend(weights, options); };
   const std::string_view name = gpu_backend_names().front();
-  if (name != "emulated") {
-    std::string reason;
-    try {
-      const SelfTest test = self_test(*weights, [&](std::shared_ptr<const Weights> part) {
-        return create_gpu_backend(name, std::move(part), options);
-      });
-      if (test.passed()) return create_gpu_backend(name, weights, options);
-      reason = fmt::format("it failed its self-test: logits are off by {:.1e}, the state by {:.1e}",
-                           test.logits_error, test.state_error);
-    } catch (const Error& error) {
-      reason = error.what();
-    }
-    if (options.warn) options.warn(fmt::format("{} is not used: {}", name, reason));
+  if (name == "emulated" && gpu_may_be_there("cuda") && options.warn) {
+    options.warn("cuda is not used: gander was built without kernels for it: see docs/cuda.md");
   }
-  return create_cpu_backend(std::move(weights), options);
+  if (name == "emulated" || !gpu_may_be_there(name)) return cpu();
+  return open_or_other(
+      name, [&] { return create_tested_gpu(name, weights, options); }, cpu, options.warn);
 }
 
 }  // namespace
@@ -61,12 +63,12 @@ std::vector<std::string_view> backend_names() {
 std::unique_ptr<Backend> create_backend(std::string_view name,
                                         std::shared_ptr<const Weights> weights,
                                         const BackendOptions& options) {
-  if (name == "auto") return create_best_backend(std::move(weights), options);
+  if (name == "auto") return create_best_backend(weights, options);
   if (name == "cpu") return create_cpu_backend(std::move(weights), options);
   if (name == "reference")
     return std::make_unique<ReferenceBackend>(std::move(weights), options.slots);
   if (name == "metal" || name == "cuda" || name == "emulated") {
-    return create_gpu_backend(name, std::move(weights), options);
+    return create_tested_gpu(name, weights, options);
   }
   fail("there is no backend called {}; choose one of {}", name, fmt::join(backend_names(), ", "));
 }

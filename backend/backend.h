@@ -67,6 +67,8 @@ struct BackendOptions {
   std::string capture = {};    ///< Metal: records GPU work into this .gputrace
   std::string sync = "async";  ///< how often a GPU is waited for: op, layer, token, or async
   bool unfused = false;        ///< a GPU runs the small kernels that check the fused stages
+  bool self_test = true;       ///< a GPU computes a part of the model first, and must be right
+  bool token_kernel = true;  ///< one kernel a token, where GPU and model allow it; else the stages
   /// Gets bytes of weights done and in all while a GPU is filled; may be null.
   std::function<void(std::uint64_t done, std::uint64_t all)> progress = nullptr;
   /// Gets a line when something asked for is not to be had and something else is done; may be null.
@@ -76,9 +78,10 @@ struct BackendOptions {
 /// Names --backend takes, the default first.
 std::vector<std::string_view> backend_names();
 
-/// Creates the backend called `name`. "auto" is Metal where it is, checked by a self-test, else the
-/// CPU. `weights` is shared, not copied. Throws Error for an unknown name or a device that is not
-/// there or cannot hold the model.
+/// Creates the backend called `name`. "auto" is Metal or CUDA, whichever is there, holds the model
+/// and passes a self-test; else the CPU, with a warning unless there simply is no such GPU.
+/// `weights` is shared, not copied. Throws Error for an unknown name, and for a device that is not
+/// there, cannot hold the model or computes it wrongly.
 std::unique_ptr<Backend> create_backend(std::string_view name,
                                         std::shared_ptr<const Weights> weights,
                                         const BackendOptions& options = {});

@@ -37,4 +37,7 @@ class Generator {
   virtual void stop() = 0;
 };
 
+/// Starts in the place of a sampler that has seen no token.
+void start_fresh(Generator& generator, const SamplerSettings& settings, std::uint32_t vocab_size);
+
 }  // namespace gander

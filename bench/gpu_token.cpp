@@ -1,6 +1,6 @@
-// gander_gpu_token: what a token costs on an NVIDIA GPU, and each stage of it, for models of
-// released shapes with random weights. usage: gander_gpu_token [--stages] [--sampling] [--check]
-// [SHAPE:TYPE[:ZEROS]]...
+// gander_gpu_token: what a token costs on an NVIDIA GPU, each stage of it, a first token, and the
+// memory that loading takes, for models of released shapes with random weights. usage:
+// gander_gpu_token [--stages] [--sampling] [--check] [SHAPE:TYPE[:ZEROS]]...
 //   --stages    the kernels of Metal's text too, stage by stage
 //   --sampling  the kernel that chooses tokens, for several settings
 //   --check     logits against those of the kernels of Metal's text
@@ -18,7 +18,9 @@
 
 #include "backend/gpu/cuda/cuda_device.h"
 #include "backend/gpu/gpu_backend.h"
+#include "backend/gpu/measure/stages.h"
 #include "base/error.h"
+#include "bench/process_memory.h"
 #include "bench/synthetic_file.h"
 #include "model/weights.h"
 
@@ -47,6 +49,30 @@ double best_seconds(const Work& work) {
   return best;
 }
 
+/// What loading takes of the CPU's memory.
+class LoadingMemory {
+ public:
+  LoadingMemory() : anonymous_before_(memory_status("RssAnon")) {
+    forgotten_ = forget_peak_memory();
+    before_ = memory_status("VmHWM");
+  }
+  /// The kernel keeps no peak of this part: to be called after every piece.
+  void look() { anonymous_ = std::max(anonymous_, memory_status("RssAnon")); }
+  void report() const {
+    fmt::print(
+        "  loading: at most {:.0f} MB resident{} (before {:.0f}), of these {:.0f} MB anonymous "
+        "(before {:.0f}); the others are pages of the model's file\n",
+        megabytes(memory_status("VmHWM")), forgotten_ ? "" : ", making the model included",
+        megabytes(before_), megabytes(anonymous_), megabytes(anonymous_before_));
+  }
+
+ private:
+  static double megabytes(std::uint64_t bytes) { return static_cast<double>(bytes) / 1e6; }
+
+  std::uint64_t before_ = 0, anonymous_before_ = 0, anonymous_ = 0;
+  bool forgotten_ = false;
+};
+
 std::shared_ptr<const Weights> random_model(const std::string& model) {
   const std::size_t first = std::min(model.find(':'), model.size());
   const std::size_t second = std::min(model.find(':', first + 1), model.size());
@@ -74,36 +100,13 @@ void report(std::string_view what, std::size_t count, double seconds, std::uint6
              static_cast<double>(bytes) / seconds / 1e9);
 }
 
-/// All dispatches of each kernel, one after the other, as one submission. Bytes are those of every
-/// weight: stage E skips what the hidden units' zeros allow.
-void measure_kernels(gpu::GpuBackend& backend) {
-  std::vector<gpu::Dispatch> rest = backend.token_program().dispatches;
-  while (!rest.empty()) {
-    const std::string_view kernel = rest.front().kernel;
-    std::vector<gpu::Dispatch> same;
-    std::vector<gpu::Dispatch> others;
-    for (gpu::Dispatch& dispatch : rest) {
-      (dispatch.kernel == kernel ? same : others).push_back(std::move(dispatch));
-    }
-    const double seconds =
-        best_seconds([&] { backend.device().wait(backend.device().submit(same)); });
-    std::uint64_t bytes = 0;
-    for (const gpu::Dispatch& dispatch : same) {
-      bytes += dispatch.bytes_read() + dispatch.bytes_written();
-    }
-    report(kernel, same.size(), seconds, bytes);
-    rest = std::move(others);
+/// Each stage of all layers. Bytes are those of every weight: stage E skips what the hidden units'
+/// zeros allow.
+void report_stages(gpu::GpuBackend& backend) {
+  const gpu::StageCosts costs = gpu::measure_stages(backend);
+  for (const gpu::StageCost& stage : costs.stages) {
+    report(stage.name, stage.launches, stage.seconds, stage.bytes);
   }
-}
-
-/// Goes on in the place of a sampler that has seen nothing.
-void start(gpu::GpuBackend& backend, const SamplerSettings& settings) {
-  const std::vector<float> counts(backend.config().vocab_size);
-  const std::vector<std::uint8_t> uncounted(counts.size());
-  SamplerMemory memory;
-  memory.counts = counts;
-  memory.uncounted = uncounted;
-  backend.generator()->start(settings, memory);
 }
 
 /// The dispatch that chooses a token, from the logits the model left.
@@ -121,7 +124,7 @@ void measure_sampling(gpu::GpuBackend& backend) {
        {.top_p = 0.5F, .presence_penalty = 0.4F, .frequency_penalty = 0.4F}},
       {"sample, min-p 0.05", {.min_p = 0.05F}}};
   for (const auto& [name, settings] : all) {
-    start(backend, settings);
+    start_fresh(*backend.generator(), settings, backend.config().vocab_size);
     const double seconds =
         best_seconds([&] { backend.device().wait(backend.device().submit(many)); });
     report(name, many.size(), seconds, sample.bytes_read() * many.size());
@@ -134,7 +137,7 @@ double generate_seconds(gpu::GpuBackend& backend, std::vector<float>& logits) {
   return best_seconds([&] {
     const TokenId first = 1;
     backend.forward({&first, 1}, Logits::Last, logits);
-    start(backend, {.temperature = 0.0F});
+    start_fresh(generator, {.temperature = 0.0F}, backend.config().vocab_size);
     std::array<TokenId, 8> tokens;
     generator.queue(tokens.size());
     for (std::size_t done = tokens.size(); done <= kTokens; done += tokens.size()) {
@@ -145,44 +148,30 @@ double generate_seconds(gpu::GpuBackend& backend, std::vector<float>& logits) {
   });
 }
 
-std::uint64_t sum_of_bytes(std::initializer_list<const gpu::Placed*> parts) {
-  std::uint64_t bytes = 0;
-  for (const gpu::Placed* part : parts) bytes += part->bytes;
-  return bytes;
-}
-
-/// The stages of the token kernel, from the times that its first block noted.
-void measure_trace(gpu::GpuBackend& backend, std::span<const TokenId> tokens) {
-  gpu::PersistentToken& persistent = *backend.persistent();
-  const gpu::View token = backend.memory().buffers.token;
-  const gpu::Program program = persistent.record(token, true, true);
-  std::array<double, 6> seconds = {};
-  for (const TokenId id : tokens) {
-    backend.device().write(token, std::as_bytes(std::span(&id, 1)));
-    backend.device().wait(backend.device().submit(program.dispatches));
-    const std::vector<std::uint64_t> times = persistent.read_trace();
-    for (std::size_t i = 0; i < times.size(); ++i) {
-      seconds[i + 1 == times.size() ? 5 : i % 5] += static_cast<double>(times[i]) * 1e-9;
-    }
+/// From a prompt of 16 tokens to the first one after it, in a new sequence.
+void measure_first_token(gpu::GpuBackend& backend, std::span<const TokenId> tokens,
+                         std::vector<float>& logits) {
+  const auto prompt = tokens.first(16);
+  Generator& generator = *backend.generator();
+  double reset = 1e9, first = 1e9;
+  for (int run = 0; run <= kRuns; ++run) {
+    const Clock::time_point begin = Clock::now();
+    backend.reset();
+    const Clock::time_point is_reset = Clock::now();
+    backend.forward(prompt, Logits::Last, logits);
+    start_fresh(generator, {.temperature = 0.0F}, backend.config().vocab_size);
+    TokenId token = 0;
+    generator.queue(1);
+    generator.collect({&token, 1});
+    const Clock::time_point end = Clock::now();
+    generator.stop();
+    if (run == 0) continue;  // a warm-up
+    reset = std::min(reset, std::chrono::duration<double>(is_reset - begin).count());
+    first = std::min(first, std::chrono::duration<double>(end - is_reset).count());
   }
-  std::array<std::uint64_t, 6> bytes = {};
-  const std::uint64_t state = backend.memory().state.all.size;
-  for (const gpu::PlacedLayer& l : persistent.weights().layers) {
-    bytes[0] += sum_of_bytes({&l.receptance, &l.key, &l.value, &l.w1, &l.a1, &l.v1, &l.g1});
-    bytes[1] += sum_of_bytes({&l.w2, &l.a2, &l.v2, &l.g2});
-    bytes[2] += l.output.bytes;
-    bytes[3] += l.ffn_key.bytes;
-    bytes[4] += l.ffn_value.bytes;
-  }
-  bytes[1] += 2 * state;
-  bytes[5] = persistent.weights().head.bytes;
-  constexpr std::array<const char*, 6> kNames = {
-      "A time mix in", "B wkv", "C time mix out", "D ffn key", "E ffn value (all bytes)", "head"};
-  const std::size_t layers = backend.config().layers;
-  for (std::size_t i = 0; i < kNames.size(); ++i) {
-    const std::size_t count = i == 5 ? 1 : layers;
-    report(kNames[i], count, seconds[i] / static_cast<double>(tokens.size()), bytes[i]);
-  }
+  fmt::print(
+      "  first token after a prompt of {}: {:.2f} ms; before it, a state of zeros: {:.2f} ms\n",
+      prompt.size(), first * 1e3, reset * 1e3);
 }
 
 void check(const std::shared_ptr<const Weights>& weights, gpu::GpuBackend& backend,
@@ -212,12 +201,15 @@ void measure(const std::string& model, const Options& options) {
   };
   const auto weights = random_model(model);
   const double made = seconds_since();
-  gpu::GpuBackend backend(weights, gpu::open_cuda_device());
+  LoadingMemory memory;
+  gpu::GpuBackend backend(weights, gpu::open_cuda_device(),
+                          {.progress = [&](std::uint64_t, std::uint64_t) { memory.look(); }});
   const double loaded = seconds_since();
   const std::uint64_t bytes = bytes_per_token(*weights);
   fmt::print("{} on {}: {} dispatches a token, {:.0f} MB; made in {:.1f} s, loaded in {:.1f} s\n",
              model, backend.description(), backend.token_program().dispatches.size(),
              static_cast<double>(bytes) / 1e6, made, loaded);
+  memory.report();
   std::vector<TokenId> tokens(kTokens);
   for (std::size_t i = 0; i < kTokens; ++i) {
     tokens[i] = static_cast<TokenId>((i + 1) * 7919 % weights->config.vocab_size);
@@ -233,11 +225,12 @@ void measure(const std::string& model, const Options& options) {
     for (const TokenId& token : tokens) backend.forward({&token, 1}, Logits::Last, logits);
   });
   report("tokens, logits read", kTokens, waiting, bytes * kTokens);
-  if (backend.persistent() != nullptr) measure_trace(backend, tokens);
+  measure_first_token(backend, tokens, logits);
+  if (backend.persistent() != nullptr) report_stages(backend);
   if (options.stages) {
     gpu::GpuBackend stages(weights, gpu::open_cuda_device(), {.persistent = false});
     report("stage by stage", kTokens, generate_seconds(stages, logits), bytes * kTokens);
-    measure_kernels(stages);
+    report_stages(stages);
   }
   if (options.sampling) measure_sampling(backend);
 }

@@ -28,11 +28,13 @@ run_quietly() {
   return $status
 }
 
-# configure PRESET [CMAKE ARGUMENTS]
+# configure PRESET [CMAKE ARGUMENTS]. $GANDER_CUDA_KERNELS, when set, takes the place of the
+# preset's: .ci/run has no use for the kernels for NVIDIA.
 configure() {
   local preset="$1"
   shift
-  run_quietly cmake --preset "$preset" "$@"
+  run_quietly cmake --preset "$preset" \
+    ${GANDER_CUDA_KERNELS:+"-DGANDER_CUDA_KERNELS=$GANDER_CUDA_KERNELS"} "$@"
 }
 
 # build PRESET TARGET...

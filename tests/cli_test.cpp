@@ -261,6 +261,22 @@ TEST(Cli, BenchMeasures) {
   EXPECT_THAT(run_gander(arguments).out, HasSubstr("decode reads"));
 }
 
+TEST(Cli, SelftestComparesWithDoublePrecision) {
+  const CliFolder folder;
+  const std::vector<std::string> arguments = {"selftest", folder.bare_model(), "--backend",
+                                              "emulated"};
+  std::vector<std::string> with_json = arguments;
+  with_json.emplace_back("--json");
+  const json result = json::parse(run_gander(with_json).out);
+  EXPECT_EQ(result["passed"], true);
+  EXPECT_EQ(result["layers"], json({0, 1}));
+  EXPECT_EQ(result["generates"], true);
+  EXPECT_EQ(result["takes_likeliest"], true);
+  EXPECT_LE(result["logits_error"], result["tolerance"]);
+  EXPECT_THAT(run_gander(arguments).out,
+              ContainsRegex("layers 0, 1, against double precision: logits are off by"));
+}
+
 TEST(Cli, CompletionScriptsKnowTheOptions) {
   const ProcessResult bash = run_gander({"completion", "bash"});
   EXPECT_EQ(run_process({"/bin/bash", "-n"}, {.input = bash.out}).code, 0);

@@ -8,7 +8,6 @@
 #include "backend/cpu/cpu_backend.h"
 #include "backend/gpu/gpu_backend.h"
 #include "backend/reference/reference_backend.h"
-#include "backend/self_test.h"
 #include "base/error.h"
 #include "tests/support/backend_check.h"
 #include "tests/support/synthetic_model.h"
@@ -206,21 +205,6 @@ TEST(GpuBackend, RefusesHeadsWiderThanTheKernelsTake) {
   EXPECT_THAT([&] { emulated(weights); },
               testing::ThrowsMessage<Error>(
                   "heads of 288 channels: GPUs take up to 256, use --backend cpu"));
-}
-
-TEST(SelfTest, PassesOnTheEmulationAndNoticesWrongWeights) {
-  const std::shared_ptr<const Weights> weights = synthetic(odd_config());
-  const auto open = [](std::shared_ptr<const Weights> part) -> std::unique_ptr<Backend> {
-    return emulated(part);
-  };
-  EXPECT_TRUE(self_test(*weights, open).passed());
-  const SelfTest broken = self_test(
-      *weights, [](const std::shared_ptr<const Weights>& part) -> std::unique_ptr<Backend> {
-        auto changed = std::make_shared<Weights>(*part);
-        changed->layers[1].att.k_a[5] += 0.5F;
-        return emulated(changed);
-      });
-  EXPECT_FALSE(broken.passed());
 }
 
 }  // namespace

@@ -1,7 +1,9 @@
 #include <gmock/gmock.h>
 
 #include <cstring>
+#include <deque>
 #include <map>
+#include <set>
 
 #include "backend/gpu/cuda/cuda_device.h"
 #include "base/error.h"
@@ -20,11 +22,24 @@ using testing::HasSubstr;
 
 constexpr Result kIllegalAddress = 700;
 
+constexpr std::size_t kLockedBytes = Device::kFillBytes;
+
+struct Copy {
+  Address to;
+  const std::byte* from;
+  std::size_t bytes;
+};
+
 /// What the driver of the test was asked to do, and what it is told to answer.
 struct Record {
   std::vector<std::string> calls;
   std::map<std::string, Result> failures;  ///< call → what it returns
   std::map<Address, std::size_t> memory;
+  std::set<const std::byte*> locked;  ///< pages of the CPU that the GPU copies from by itself
+  std::deque<Copy> queued;            ///< such copies, which happen as late as they may
+  std::uint64_t copied = 0;           ///< that have happened
+  std::map<cuda::Event, std::uint64_t> marks;  ///< event → copies before it
+  std::uintptr_t events = 0;
   int capability = 9;
   int max_threads = 256;
   int cooperates = 0;
@@ -59,6 +74,49 @@ Result release(Address address) {
   return 0;
 }
 
+/// Lets the stream run until so many copies have happened.
+void run_copies(std::uint64_t until) {
+  for (; record->copied < until; ++record->copied) {
+    const Copy& copy = record->queued.front();
+    std::memcpy(reinterpret_cast<void*>(copy.to), copy.from, copy.bytes);
+    record->queued.pop_front();
+  }
+}
+
+void run_all_copies() {
+  run_copies(record->copied + record->queued.size());
+}
+
+bool is_locked(const std::byte* memory) {
+  return std::ranges::any_of(record->locked, [&](const std::byte* begin) {
+    return memory >= begin && memory < begin + kLockedBytes;
+  });
+}
+
+Result copy_to_device(Address to, const void* from, std::size_t bytes, cuda::Stream) {
+  if (const Result result = answer("MemcpyHtoDAsync"); result != 0) return result;
+  const auto* const begin = static_cast<const std::byte*>(from);
+  record->queued.push_back({to, begin, bytes});
+  // Of other memory the driver has made a copy when it returns.
+  if (!is_locked(begin)) run_all_copies();
+  return 0;
+}
+
+Result lock(void** memory, std::size_t bytes, unsigned) {
+  if (const Result result = answer("MemHostAlloc"); result != 0) return result;
+  EXPECT_EQ(bytes, kLockedBytes);
+  *memory = std::malloc(bytes);
+  record->locked.insert(static_cast<const std::byte*>(*memory));
+  return 0;
+}
+
+Result unlock(void* memory) {
+  EXPECT_TRUE(record->queued.empty()) << "it is still copied from";
+  EXPECT_EQ(record->locked.erase(static_cast<const std::byte*>(memory)), 1U);
+  std::free(memory);
+  return answer("MemFreeHost");
+}
+
 Result load_module(cuda::Module* module, const void* image, unsigned count, int* options,
                    void** values) {
   record->module = static_cast<const char*>(image);
@@ -76,6 +134,7 @@ Result launch(cuda::Function, unsigned x, unsigned y, unsigned z, unsigned threa
               unsigned, unsigned group_memory, cuda::Stream, void** parameters, void**) {
   record->group_memory = group_memory;
   if (const Result result = answer("LaunchKernel"); result != 0) return result;
+  run_all_copies();
   struct Arguments {
     float* values;
     alignas(16) float summand;
@@ -121,11 +180,11 @@ Driver fake_driver() {
     std::memset(reinterpret_cast<void*>(to), value, bytes);
     return answer("MemsetD8Async");
   };
-  driver.MemcpyHtoDAsync = [](Address to, const void* from, std::size_t bytes, cuda::Stream) {
-    std::memcpy(reinterpret_cast<void*>(to), from, bytes);
-    return answer("MemcpyHtoDAsync");
-  };
+  driver.MemHostAlloc = lock;
+  driver.MemFreeHost = unlock;
+  driver.MemcpyHtoDAsync = copy_to_device;
   driver.MemcpyDtoHAsync = [](void* to, Address from, std::size_t bytes, cuda::Stream) {
+    run_all_copies();
     std::memcpy(to, reinterpret_cast<const void*>(from), bytes);
     return answer("MemcpyDtoHAsync");
   };
@@ -151,11 +210,23 @@ Driver fake_driver() {
   };
   driver.StreamCreate = [](cuda::Stream* stream, unsigned) { return give("StreamCreate", stream); };
   driver.StreamDestroy = [](cuda::Stream) { return answer("StreamDestroy"); };
-  driver.StreamSynchronize = [](cuda::Stream) { return answer("StreamSynchronize"); };
-  driver.EventCreate = [](cuda::Event* event, unsigned) { return give("EventCreate", event); };
+  driver.StreamSynchronize = [](cuda::Stream) {
+    run_all_copies();
+    return answer("StreamSynchronize");
+  };
+  driver.EventCreate = [](cuda::Event* event, unsigned) {
+    *event = reinterpret_cast<cuda::Event>(++record->events);
+    return answer("EventCreate");
+  };
   driver.EventDestroy = [](cuda::Event) { return answer("EventDestroy"); };
-  driver.EventRecord = [](cuda::Event, cuda::Stream) { return answer("EventRecord"); };
-  driver.EventSynchronize = [](cuda::Event) { return answer("EventSynchronize"); };
+  driver.EventRecord = [](cuda::Event event, cuda::Stream) {
+    record->marks[event] = record->copied + record->queued.size();
+    return answer("EventRecord");
+  };
+  driver.EventSynchronize = [](cuda::Event event) {
+    run_copies(record->marks.at(event));
+    return answer("EventSynchronize");
+  };
   return driver;
 }
 
@@ -210,6 +281,7 @@ TEST_F(CudaDevice, DescribesItself) {
   EXPECT_EQ(info.cores, 132U);
   EXPECT_EQ(info.max_group_memory, 48U << 10);
   EXPECT_EQ(info.working_set_bytes, 80U << 20);
+  EXPECT_EQ(info.free_bytes, 3U << 20);
   EXPECT_FALSE(info.wraps_memory);
   EXPECT_TRUE(info.device_fences);
   EXPECT_EQ(info.resident_groups, 0U);
@@ -351,6 +423,123 @@ TEST_F(CudaDevice, ErrorsSayWhatAndWhere) {
   dispatch.threads = 32;
   dispatch.parameters.resize(5);
   EXPECT_THAT(error_of([&] { device->submit({&dispatch, 1}); }), HasSubstr("not 32 and 21"));
+}
+
+TEST_F(CudaDevice, FillsThroughLockedMemoryInTurn) {
+  constexpr std::uint64_t kPiece = std::uint64_t{20} << 20;  // two do not fit in a buffer
+  constexpr std::uint64_t kPieces = 5;
+  const auto device = open();
+  const std::uint32_t buffer = device->allocate(kPieces * kPiece, "weights");
+  for (std::uint64_t i = 0; i < kPieces; ++i) {
+    const View view = {buffer, i * kPiece, kPiece};
+    device->fill({&view, 1}, [&](std::span<std::byte> out) {
+      ASSERT_EQ(out.size(), kPiece);
+      std::memset(out.data(), static_cast<int>(i + 1), out.size());
+    });
+  }
+  EXPECT_EQ(std::ranges::count(record_.calls, "MemHostAlloc"), 2);
+  EXPECT_EQ(std::ranges::count(record_.calls, "EventSynchronize"), 3) << "for the third piece on";
+  EXPECT_EQ(std::ranges::count(record_.calls, "StreamSynchronize"), 0);
+  EXPECT_FALSE(record_.queued.empty()) << "the last is still being copied";
+  device->finish_fills();
+  EXPECT_EQ(std::ranges::count(record_.calls, "MemFreeHost"), 2);
+  std::vector<std::byte> read(kPieces * kPiece);
+  device->read({buffer, 0, read.size()}, read);
+  for (std::uint64_t i = 0; i < kPieces; ++i) {
+    const std::span piece = std::span(read).subspan(i * kPiece, kPiece);
+    EXPECT_EQ(piece.front(), static_cast<std::byte>(i + 1));
+    EXPECT_EQ(std::memcmp(piece.data(), piece.data() + 1, piece.size() - 1), 0) << "all alike";
+  }
+}
+
+TEST_F(CudaDevice, SmallPiecesShareLockedMemory) {
+  const auto device = open();
+  const std::uint32_t buffer = device->allocate(4000, "vectors");
+  for (std::uint32_t i = 0; i < 500; ++i) {
+    // Two places, as the parts of a transposed matrix have.
+    const std::array views = {View{buffer, 8 * i + 4, 4}, View{buffer, 8 * i, 4}};
+    device->fill(views, [&](std::span<std::byte> out) {
+      const std::array<std::uint32_t, 2> numbers = {2 * i + 1, 2 * i};
+      ASSERT_EQ(out.size(), sizeof numbers);
+      std::memcpy(out.data(), numbers.data(), sizeof numbers);
+    });
+  }
+  EXPECT_EQ(std::ranges::count(record_.calls, "EventSynchronize"), 0);
+  device->finish_fills();
+  std::vector<std::uint32_t> read(1000);
+  device->read({buffer, 0, 4000}, std::as_writable_bytes(std::span(read)));
+  for (std::uint32_t i = 0; i < read.size(); ++i) ASSERT_EQ(read[i], i);
+  const View large = {buffer, 0, Device::kFillBytes + 1};
+  EXPECT_THAT(error_of([&] {
+                device->fill({&large, 1}, [](std::span<std::byte>) {});
+              }),
+              HasSubstr("take smaller pieces"));
+}
+
+TEST_F(CudaDevice, FillsWithoutLockedMemoryToo) {
+  record_.failures["MemHostAlloc"] = cuda::kOutOfMemory;
+  const auto device = open();
+  const std::uint32_t buffer = device->allocate(8, "vectors");
+  const std::array views = {View{buffer, 4, 4}, View{buffer, 0, 4}};
+  device->fill(views, [](std::span<std::byte> out) { std::memcpy(out.data(), "abcdefgh", 8); });
+  device->finish_fills();
+  std::array<char, 8> read{};
+  device->read({buffer, 0, 8}, std::as_writable_bytes(std::span(read)));
+  EXPECT_EQ(std::string_view(read.data(), 8), "efghabcd");
+}
+
+TEST_F(CudaDevice, GivesLockedMemoryBackWhenLoadingIsGivenUp) {
+  {
+    const auto device = open();
+    const std::uint32_t buffer = device->allocate(8, "vectors");
+    const View view = {buffer, 0, 8};
+    device->fill({&view, 1}, [](std::span<std::byte>) {});
+    EXPECT_EQ(record_.locked.size(), 2U);
+  }
+  EXPECT_TRUE(record_.locked.empty());
+}
+
+// A token is written while others run.
+TEST_F(CudaDevice, SmallWritesWaitForNothing) {
+  const auto device = open();
+  const std::uint32_t buffer = device->allocate(128, "numbers");
+  const std::array dispatches = {add(*device, {buffer, 0, 128}, 1)};
+  device->submit(dispatches);
+  record_.calls.clear();
+  const std::uint32_t token = 7;
+  device->write({buffer, 0, sizeof token}, std::as_bytes(std::span(&token, 1)));
+  EXPECT_THAT(record_.calls, ElementsAre("MemcpyHtoDAsync"));
+}
+
+TEST_F(CudaDevice, EveryErrorNamesItsCall) {
+  const auto use = [&] {
+    const auto device = open();
+    const std::uint32_t buffer = device->allocate(128, "numbers");
+    const std::array dispatches = {add(*device, {buffer, 0, 128}, 1)};
+    const std::uint32_t number = 7;
+    const View view = {buffer, 0, sizeof number};
+    device->write(view, std::as_bytes(std::span(&number, 1)));
+    device->wait(device->submit(dispatches));
+    device->submit(dispatches);
+    std::uint32_t read = 0;
+    device->read(view, std::as_writable_bytes(std::span(&read, 1)));
+  };
+  EXPECT_EQ(error_of(use), "no error");
+  for (const std::string call :
+       {"Init", "DeviceGetCount", "DeviceGet", "DevicePrimaryCtxRetain", "StreamCreate", "MemAlloc",
+        "MemsetD8Async", "MemcpyHtoDAsync", "MemcpyDtoHAsync", "StreamSynchronize", "EventCreate",
+        "EventRecord", "LaunchKernel"}) {
+    record_.failures = {{call, 1}};
+    const std::string error = error_of(use);
+    EXPECT_THAT(error, HasSubstr("CUDA: cu" + call)) << error;
+    EXPECT_THAT(error, HasSubstr("CUDA_ERROR_X (what happened): ")) << "and what to do: " << error;
+    EXPECT_EQ(error.find('\n'), std::string::npos);
+  }
+  record_.failures = {{"ModuleGetFunction add", 1}};
+  EXPECT_THAT(error_of(use), HasSubstr("cuModuleGetFunction of add: CUDA_ERROR_X"));
+  // What reports the failure of a kernel is often a later call.
+  record_.failures = {{"MemcpyDtoHAsync", kIllegalAddress}};
+  EXPECT_THAT(error_of(use), HasSubstr("a kernel before it may have failed, from add on"));
 }
 
 TEST_F(CudaDevice, FailuresOfKernelsNameThem) {

@@ -148,12 +148,7 @@ TEST(GpuPersistent, GeneratesWhatTheStagesGenerate) {
     std::vector<float> logits(weights->config.vocab_size);
     const TokenId first = 7;
     backend.forward({&first, 1}, Logits::Last, logits);
-    const std::vector<float> counts(logits.size());
-    const std::vector<std::uint8_t> uncounted(logits.size());
-    SamplerMemory memory;
-    memory.counts = counts;
-    memory.uncounted = uncounted;
-    backend.generator()->start({.temperature = 0.0F}, memory);
+    start_fresh(*backend.generator(), {.temperature = 0.0F}, weights->config.vocab_size);
     std::vector<TokenId> tokens(6);
     backend.generator()->queue(static_cast<std::uint32_t>(tokens.size()));
     backend.generator()->collect(tokens);

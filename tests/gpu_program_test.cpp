@@ -1,4 +1,4 @@
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <algorithm>
 #include <string>
@@ -145,6 +145,15 @@ TEST(GpuMemory, AModelThatDoesNotFitIsRefused) {
   EXPECT_NO_THROW(check_memory(recorded.plan, info));
   info.working_set_bytes -= 1;
   EXPECT_THROW(check_memory(recorded.plan, info), Error);
+  // What others leave of it counts too.
+  info.working_set_bytes = 2 * recorded.plan.total();
+  info.free_bytes = recorded.plan.total();
+  EXPECT_NO_THROW(check_memory(recorded.plan, info));
+  info.free_bytes -= 1;
+  EXPECT_THAT([&] { check_memory(recorded.plan, info); },
+              testing::ThrowsMessage<Error>(
+                  testing::AllOf(testing::HasSubstr(" free, and this model needs"),
+                                 testing::HasSubstr("close other programs"))));
 }
 
 TEST(GpuPrediction, FollowsBytesAndDispatches) {

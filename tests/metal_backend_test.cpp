@@ -9,7 +9,6 @@
 #include "backend/gpu/gpu_backend.h"
 #include "backend/gpu/metal/open_metal.h"
 #include "backend/reference/reference_backend.h"
-#include "backend/self_test.h"
 #include "tests/metal_standin/standin.h"
 #include "tests/support/backend_check.h"
 #include "tests/support/synthetic_model.h"

@@ -151,15 +151,30 @@ TEST_P(TransposedValue, HasTheSameValues) {
   }
 }
 
+// As they are uploaded: a piece at a time, its units by several threads.
 TEST_P(TransposedValue, PiecesMakeTheWhole) {
   const DataType type = GetParam();
-  const Source source = random_matrix(type, 300, 768);
-  std::vector<std::byte> whole(transposed_value_bytes(type, 300, 768));
+  const std::uint32_t columns = info(type).block_size == 256 ? 1280 : 1248;
+  const Source source = random_matrix(type, 300, columns);
+  std::vector<std::byte> whole(transposed_value_bytes(type, 300, columns));
   transpose_value(source.matrix, whole);
-  std::vector<std::byte> pieces(whole.size(), std::byte{0x5a});
-  transpose_value(source.matrix, 512, 768, pieces);
-  transpose_value(source.matrix, 0, 512, pieces);
-  EXPECT_EQ(pieces, whole);
+  std::vector<std::byte> collected(whole.size(), std::byte{0x5a});
+  for (const Units piece : {Units{768, columns}, Units{0, 256}, Units{256, 768}}) {
+    std::vector<std::byte> part(transposed_value_bytes(type, 300, piece.end - piece.begin));
+    for (std::uint32_t begin = piece.begin; begin < piece.end; begin += 256) {
+      const std::uint32_t end = std::min(begin + 256, piece.end);
+      transpose_value(source.matrix, {begin, end}, piece, part);
+    }
+    std::uint64_t begin = 0;
+    for (const ByteRange& place : places_of_piece(source.matrix, piece)) {
+      ASSERT_LE(place.offset + place.size, collected.size());
+      ASSERT_LE(begin + place.size, part.size());
+      std::memcpy(collected.data() + place.offset, part.data() + begin, place.size);
+      begin += place.size;
+    }
+    EXPECT_EQ(begin, part.size()) << "no gaps";
+  }
+  EXPECT_EQ(collected, whole);
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, TransposedValue,

@@ -175,8 +175,21 @@ void add_bench_command(CLI::App& program, Action& action) {
       "last-level cache with as many threads.\n\n"
       "Examples:\n"
       "  gander bench\n"
-      "  gander bench model.gguf --threads 1 --json");
-  command->callback([&action, options] { action = [options] { return bench(*options); }; });
+      "  gander bench model.gguf --threads 1 --json\n"
+      "  gander bench sync --help\n"
+      "  gander bench roofline --help");
+  add_bench_sync_command(*command, action);
+  add_bench_roofline_command(*command, action);
+  for (CLI::App* part : command->get_subcommands({})) part->group("Commands");
+  command->callback([&action, options, command] {
+    const std::vector<CLI::App*> parts = command->get_subcommands();
+    if (parts.empty()) {
+      action = [options] { return bench(*options); };
+    } else if (std::ranges::any_of(command->get_options(),
+                                   [](const CLI::Option* option) { return option->count() > 0; })) {
+      fail("bench {0}: its options come after the word {0}", parts.front()->get_name());
+    }
+  });
 }
 
 }  // namespace gander

@@ -22,9 +22,30 @@ std::vector<CLI::App*> commands_of(CLI::App& program) {
   return program.get_subcommands([](CLI::App* command) { return !command->get_name().empty(); });
 }
 
-std::vector<const CLI::Option*> flags_of(const CLI::App& command) {
-  const CLI::App* pointer = &command;
-  return pointer->get_options([](const CLI::Option* option) { return option->nonpositional(); });
+// The command's own, and those of its parts (`bench sync`) that have other names.
+std::vector<const CLI::Option*> flags_of(CLI::App& command) {
+  std::vector<const CLI::Option*> flags;
+  const auto known = [&](const CLI::Option* option) {
+    return std::ranges::any_of(
+        flags, [&](const CLI::Option* flag) { return flag->get_name() == option->get_name(); });
+  };
+  std::vector<CLI::App*> parts = commands_of(command);
+  parts.insert(parts.begin(), &command);
+  for (const CLI::App* part : parts) {
+    for (const CLI::Option* option : part->get_options()) {
+      if (option->nonpositional() && !known(option)) flags.push_back(option);
+    }
+  }
+  return flags;
+}
+
+// "sync roofline"; empty for most commands.
+std::string parts_of(CLI::App& command) {
+  std::string names;
+  for (const CLI::App* part : commands_of(command)) {
+    names += (names.empty() ? "" : " ") + part->get_name();
+  }
+  return names;
 }
 
 bool takes_value(const CLI::Option& option) {
@@ -41,7 +62,11 @@ std::string bash_script(CLI::App& program) {
   std::string names;
   std::string options;
   std::string values;
-  for (const CLI::App* command : commands_of(program)) {
+  std::string parts;
+  for (CLI::App* command : commands_of(program)) {
+    if (const std::string words = parts_of(*command); !words.empty()) {
+      parts += fmt::format("    {}) words='{}' ;;\n", command->get_name(), words);
+    }
     names += (names.empty() ? "" : " ") + command->get_name();
     std::string words;
     for (const CLI::Option* option : flags_of(*command)) {
@@ -58,6 +83,13 @@ std::string bash_script(CLI::App& program) {
   if (( COMP_CWORD == 1 )); then
     COMPREPLY=($(compgen -W '{} --help --version' -- "$current"))
     return
+  fi
+  if (( COMP_CWORD == 2 )); then
+    case ${{COMP_WORDS[1]}} in
+{}    esac
+    COMPREPLY=($(compgen -W "$words" -- "$current"))
+    (( ${{#COMPREPLY[@]}} )) && return
+    words=
   fi
   case ${{COMP_WORDS[1]}}.$previous in
 {}    completion.completion) words='bash zsh fish' ;;
@@ -76,7 +108,7 @@ std::string bash_script(CLI::App& program) {
 }}
 complete -F _gander gander
 )",
-                     names, values, options);
+                     names, parts, values, options);
 }
 
 std::string zsh_script(CLI::App& program) {
@@ -89,7 +121,7 @@ std::string zsh_script(CLI::App& program) {
   };
   std::string names;
   std::string cases;
-  for (const CLI::App* command : commands_of(program)) {
+  for (CLI::App* command : commands_of(program)) {
     names += fmt::format("    '{}:{}'\n", command->get_name(), escaped(command->get_description()));
     cases += fmt::format("    {})\n      _arguments -s", command->get_name());
     for (const CLI::Option* option : flags_of(*command)) {
@@ -107,6 +139,12 @@ std::string zsh_script(CLI::App& program) {
                              escaped(option->get_description()), value);
       }
     }
+    const std::string parts = parts_of(*command);
+    if (!parts.empty())
+      cases += fmt::format(
+          " \\\n        '1:command or file:_alternative \"commands:command:({})\" "
+          "\"files:file:_files\"'",
+          parts);
     cases += command->get_name() == "completion" ? " \\\n        '1:shell:(bash zsh fish)' ;;\n"
                                                  : " \\\n        '*:file:_files' ;;\n";
   }
@@ -135,11 +173,14 @@ std::string fish_script(CLI::App& program) {
   std::string script =
       "complete -c gander -n __fish_use_subcommand -f -l help -d 'print help'\n"
       "complete -c gander -n __fish_use_subcommand -f -l version -d 'print the version'\n";
-  for (const CLI::App* command : commands_of(program)) {
+  for (CLI::App* command : commands_of(program)) {
     script += fmt::format("complete -c gander -n __fish_use_subcommand -f -a {} -d '{}'\n",
                           command->get_name(), escaped(command->get_description()));
     const std::string condition =
         fmt::format("-n '__fish_seen_subcommand_from {}'", command->get_name());
+    if (const std::string parts = parts_of(*command); !parts.empty()) {
+      script += fmt::format("complete -c gander {} -a '{}'\n", condition, parts);
+    }
     for (const CLI::Option* option : flags_of(*command)) {
       std::string line = fmt::format("complete -c gander {}", condition);
       for (const std::string& name : option->get_snames()) line += " -s " + name;

@@ -72,10 +72,14 @@ std::string HelpFormatter::make_usage(const CLI::App* program, std::string name)
 }
 
 std::string explain(CLI::App& program, const CLI::ParseError& error) {
-  const auto parsed = program.get_subcommands();
-  const CLI::App& command = parsed.empty() ? program : *parsed.front();
-  const std::string help =
-      parsed.empty() ? "gander --help" : fmt::format("gander {} --help", command.get_name());
+  const CLI::App* parsed = &program;
+  std::string help = "gander";
+  for (auto below = parsed->get_subcommands(); !below.empty(); below = parsed->get_subcommands()) {
+    parsed = below.front();
+    help += " " + parsed->get_name();
+  }
+  const CLI::App& command = *parsed;
+  help += " --help";
   const std::vector<std::string> unknown = program.remaining(true);
   if (unknown.empty()) return fmt::format("{} (see {})", error.what(), help);
 
@@ -86,7 +90,7 @@ std::string explain(CLI::App& program, const CLI::ParseError& error) {
     const std::string flag = word.substr(0, word.find('='));
     message = fmt::format("unknown option {}", flag);
     near = nearest_name(flag, option_names(command));
-  } else if (parsed.empty()) {
+  } else if (parsed == &program) {
     message = fmt::format("unknown command {}", word);
     near = nearest_name(word, command_names(program));
   } else {

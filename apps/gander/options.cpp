@@ -32,6 +32,11 @@ std::pair<TokenId, float> parse_logit_bias(const std::string& text) {
 
 }  // namespace
 
+std::string default_backend() {
+  const char* const named = std::getenv("GANDER_BACKEND");
+  return named != nullptr && *named != '\0' ? named : "auto";
+}
+
 void add_model_argument(CLI::App& command, ModelOptions& options) {
   command.add_option("MODEL", options.path,
                      "checkpoint: GGUF, safetensors or .pth; the built-in model when left out");
@@ -45,11 +50,18 @@ void add_vocabulary_option(CLI::App& command, ModelOptions& options) {
       ->group("Model");
 }
 
-void add_model_options(CLI::App& command, ModelOptions& options) {
+void add_device_options(CLI::App& command, ModelOptions& options) {
   const std::string names = fmt::format("{}", fmt::join(backend_names(), "|"));
   command.add_option("--backend", options.backend, "what computes")
       ->option_text(names)
       ->group("Model");
+  command.add_option("--device", options.device, "which GPU, by name or number")
+      ->option_text("GPU")
+      ->group("GPU");
+}
+
+void add_model_options(CLI::App& command, ModelOptions& options) {
+  add_device_options(command, options);
   command.add_option("--threads", options.threads, "threads of the CPU; default: one per core")
       ->option_text("N")
       ->check(CLI::Range(1U, 1024U))
@@ -59,15 +71,16 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
       .add_flag("--no-memory-check", options.skip_memory_check,
                 "load even when memory seems too small")
       ->group("Model");
-  command.add_option("--device", options.device, "which GPU, by name or number")
-      ->option_text("GPU")
-      ->group("GPU");
   command.add_option("--sync", options.sync, "wait for the GPU after each of these; async: never")
       ->option_text("op|layer|token|async")
       ->check(CLI::IsMember({"op", "layer", "token", "async"}))
       ->group("GPU");
   command
       .add_flag("--unfused", options.unfused, "run the small kernels that check the fused stages")
+      ->group("GPU");
+  command
+      .add_flag("--no-self-test", options.skip_self_test,
+                "use the GPU without computing a part of the model with it first")
       ->group("GPU");
   command.add_option("--capture", options.capture, "Metal: record GPU work, for Xcode")
       ->option_text("FILE.gputrace")
@@ -85,12 +98,14 @@ BackendOptions backend_options(const ModelOptions& options) {
   backend.capture = options.capture;
   backend.sync = options.sync;
   backend.unfused = options.unfused;
+  backend.self_test = !options.skip_self_test;
   backend.warn = [](std::string_view line) { report(fmt::format("gander: warning: {}", line)); };
   return backend;
 }
 
 std::unique_ptr<Backend> create_backend(const Model& model, const ModelOptions& options) {
-  if (!options.skip_memory_check) check_memory(model);
+  // On the way to an NVIDIA GPU weights take no more of this memory than a piece of them.
+  if (!options.skip_memory_check && options.backend != "cuda") check_memory(model);
   Progress progress("loading", 1000);
   BackendOptions backend = backend_options(options);
   backend.progress = [&progress](std::uint64_t done, std::uint64_t all) {

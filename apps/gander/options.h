@@ -18,10 +18,13 @@ namespace gander {
 /// What a command does once its options are parsed; returns the exit code.
 using Action = std::function<int()>;
 
+/// $GANDER_BACKEND, else "auto".
+std::string default_backend();
+
 /// Options of every command that opens a model.
 struct ModelOptions {
   std::string path;  ///< empty: the built-in model
-  std::string backend = "auto";
+  std::string backend = default_backend();
   std::string vocabulary;
   unsigned threads = 0;
   std::string device;
@@ -29,11 +32,15 @@ struct ModelOptions {
   std::string capture;
   bool unfused = false;
   bool skip_memory_check = false;
+  bool skip_self_test = false;
 };
 
 void add_model_argument(CLI::App& command, ModelOptions& options);
 void add_vocabulary_option(CLI::App& command, ModelOptions& options);
-/// --backend, --threads, --vocab, --no-memory-check, and the options of GPUs.
+/// --backend and --device.
+void add_device_options(CLI::App& command, ModelOptions& options);
+/// The same, --threads, --vocab, --no-memory-check, --no-self-test, and what else a GPU can be
+/// told.
 void add_model_options(CLI::App& command, ModelOptions& options);
 
 /// The model of `options`, without a backend.

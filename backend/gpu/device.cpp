@@ -2,6 +2,8 @@
 
 #include <numeric>
 
+#include "base/error.h"
+
 namespace gander::gpu {
 
 std::uint64_t Dispatch::bytes_read() const {
@@ -12,6 +14,29 @@ std::uint64_t Dispatch::bytes_read() const {
 std::uint64_t Dispatch::bytes_written() const {
   return std::accumulate(bindings.begin(), bindings.end(), std::uint64_t{0},
                          [](std::uint64_t sum, const Binding& b) { return sum + b.writes; });
+}
+
+std::uint64_t Device::fill_bytes(std::span<const View> views) {
+  std::uint64_t bytes = 0;
+  for (const View& view : views) bytes += view.size;
+  if (bytes > kFillBytes) {
+    fail("{} bytes to fill at once, at most {} can be: take smaller pieces", bytes, kFillBytes);
+  }
+  return bytes;
+}
+
+void Device::fill(std::span<const View> views, const Produce& produce) {
+  filled_.resize(fill_bytes(views));
+  produce(filled_);
+  std::size_t begin = 0;
+  for (const View& view : views) {
+    write(view, std::span(filled_).subspan(begin, view.size));
+    begin += view.size;
+  }
+}
+
+void Device::finish_fills() {
+  filled_ = {};
 }
 
 }  // namespace gander::gpu

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -63,10 +64,12 @@ struct Dispatch {
 /// Limits and abilities, read from the device when it is opened.
 struct DeviceInfo {
   std::string name;                  ///< for people: "Apple M3 Max"
+  bool emulated = false;             ///< it is the CPU: its times say nothing about a GPU
   std::uint32_t max_threads = 1024;  ///< of a group; a pipeline may allow fewer
   std::uint32_t max_group_memory = 32 << 10;
   std::uint64_t max_buffer_bytes = 0;
   std::uint64_t working_set_bytes = 0;  ///< what may be resident; 0: unknown
+  std::uint64_t free_bytes = 0;         ///< of it, when the device was opened; 0: unknown
   std::uint32_t cores = 0;              ///< 0: unknown
   bool wraps_memory = false;            ///< wrap() works: weights are used where they are mapped
   std::uint64_t page_bytes = 1;         ///< wrap() takes whole pages of this size
@@ -109,6 +112,14 @@ class Device {
   /// Copies bytes in or out. Nothing that uses the view may be running.
   virtual void write(const View& view, std::span<const std::byte> bytes) = 0;
   virtual void read(const View& view, std::span<std::byte> bytes) const = 0;
+  /// Fills views with what `produce` writes, the bytes of one after those of the other, at most
+  /// kFillBytes together. They may still be on their way when it returns; nothing that uses the
+  /// views may be running. For loading models: the next bytes are made while these are copied.
+  static constexpr std::uint64_t kFillBytes = std::uint64_t{32} << 20;
+  using Produce = std::function<void(std::span<std::byte>)>;
+  virtual void fill(std::span<const View> views, const Produce& produce);
+  /// Waits for what fill() copies, and gives back the memory that it went through.
+  virtual void finish_fills();
   /// Bytes of all buffers, wrapped ones too; what the driver reports where it does.
   virtual std::uint64_t allocated_bytes() const = 0;
 
@@ -126,7 +137,13 @@ class Device {
   const DeviceCounters& counters() const { return counters_; }
 
  protected:
+  /// Throws Error unless they have at most kFillBytes together, which it returns.
+  static std::uint64_t fill_bytes(std::span<const View> views);
+
   DeviceCounters counters_;
+
+ private:
+  std::vector<std::byte> filled_;  ///< what fill() passes on to write()
 };
 
 }  // namespace gander::gpu

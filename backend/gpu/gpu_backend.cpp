@@ -27,13 +27,22 @@ MemoryPlan plan_memory(const Weights& weights, const LaunchShapes& shapes, const
 }
 
 void check_memory(const MemoryPlan& plan, const DeviceInfo& info) {
-  if (info.working_set_bytes == 0 || plan.total() <= info.working_set_bytes) return;
-  fail(
-      "{} can keep {} resident, and this model needs {} (weights {}, state {}, activations {}): "
-      "take a smaller or more strongly quantised model, or --backend cpu",
-      info.name, bytes_text(info.working_set_bytes), bytes_text(plan.total()),
-      bytes_text(plan.weights.total()), bytes_text(plan.state_bytes),
-      bytes_text(plan.activation_bytes));
+  const std::string needs =
+      fmt::format("this model needs {} (weights {}, state {}, activations {})",
+                  bytes_text(plan.total()), bytes_text(plan.weights.total()),
+                  bytes_text(plan.state_bytes), bytes_text(plan.activation_bytes));
+  if (info.working_set_bytes > 0 && plan.total() > info.working_set_bytes) {
+    fail(
+        "{} can keep {} resident, and {}: take a smaller or more strongly quantised model, or "
+        "--backend cpu",
+        info.name, bytes_text(info.working_set_bytes), needs);
+  }
+  if (info.free_bytes > 0 && plan.total() > info.free_bytes) {
+    fail(
+        "{} has {} of {} free, and {}: close other programs that use it, or take a smaller or more "
+        "strongly quantised model",
+        info.name, bytes_text(info.free_bytes), bytes_text(info.working_set_bytes), needs);
+  }
 }
 
 ModelMemory place_model(const Weights& weights, const WeightPlan& plan, const LaunchShapes& shapes,

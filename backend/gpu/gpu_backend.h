@@ -41,7 +41,7 @@ struct MemoryPlan {
 MemoryPlan plan_memory(const Weights& weights, const LaunchShapes& shapes, const DeviceInfo& info,
                        std::uint32_t slots = 1);
 
-/// Throws Error when the plan exceeds what may be resident on the device.
+/// Throws Error when the plan exceeds what may be resident on the device, or what is free of it.
 void check_memory(const MemoryPlan& plan, const DeviceInfo& info);
 
 /// Wraps and allocates everything a token program of the model is recorded over.
@@ -76,7 +76,8 @@ class GpuBackend final : public Backend {
   /// Null when every token is waited for, or recorded unfused.
   Generator* generator() override { return generator_.get(); }
 
-  Device& device() { return *device_; }
+  Device& device() const { return *device_; }
+  const Weights& weights() const { return *weights_; }
   const ModelMemory& memory() const { return memory_; }
   const LaunchShapes& shapes() const { return shapes_; }
   const MemoryPlan& plan() const { return plan_; }

@@ -3,14 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <string>
-#include <thread>
 
 #include "backend/gpu/buffer_pool.h"
 #include "backend/gpu/transposed_value.h"
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "base/memory.h"
-#include "base/parallel.h"
 
 namespace gander::gpu {
 
@@ -231,43 +229,23 @@ void upload_weights(const Weights& weights, const ModelWeights& placed, Device& 
                     const Progress& progress) {
   ModelWeights views = placed;  // visited together with the stored ones
   const WeightPlan plan = plan_weights(weights, device.info());
-  const std::uint64_t all = plan.copied_bytes + plan.value_bytes;
-  std::uint64_t done = 0;
-  const auto advance = [&](std::uint64_t bytes) {
-    done += bytes;
-    if (progress) progress(done, all);
-  };
-
+  Upload upload(device, plan.copied_bytes + plan.value_bytes, progress);
   for (const Vectors& vectors : vectors_of(weights, views)) {
     std::uint64_t offset = 0;
     const std::uint64_t bytes = weights.config.width * sizeof(float);
     for (const std::vector<float>* part : vectors.parts) {
-      if (!part->empty()) {
-        device.write(vectors.view->part(offset, bytes), std::as_bytes(std::span(*part)));
-      }
+      upload.copy(vectors.view->part(offset, bytes), std::as_bytes(std::span(*part)));
       offset += bytes;
     }
-    advance(offset);
   }
   for (const Pair& pair : plain_matrices(weights, views)) {
     if (!pages_of(*pair.stored, device.info()).empty()) continue;
-    device.write(pair.placed->view, {pair.stored->data, pair.stored->size()});
-    advance(pair.stored->size());
+    upload.copy(pair.placed->view, {pair.stored->data, pair.stored->size()});
   }
-  constexpr std::uint32_t kUnits = 256;  // of a piece of a transposition
-  const unsigned threads = std::max(1U, std::thread::hardware_concurrency());
-  std::vector<std::byte> transposed;
   for (std::size_t i = 0; i < weights.layers.size(); ++i) {
-    const Matrix& value = weights.layers[i].ffn.value;
-    transposed.resize(views.layers[i].ffn_value.view.size);
-    parallel_for(threads, (value.columns + kUnits - 1) / kUnits, [&](std::size_t piece) {
-      const auto begin = static_cast<std::uint32_t>(piece) * kUnits;
-      transpose_value(value, begin, std::min(begin + kUnits, value.columns), transposed);
-    });
-    device.write(views.layers[i].ffn_value.view, transposed);
-    MappedFile::release({value.data, value.size()});
-    advance(transposed.size());
+    upload.transpose(views.layers[i].ffn_value.view, weights.layers[i].ffn.value);
   }
+  upload.finish();
 }
 
 }  // namespace gander::gpu

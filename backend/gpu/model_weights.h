@@ -2,12 +2,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "backend/gpu/device.h"
+#include "backend/gpu/upload.h"
 #include "model/weights.h"
 
 namespace gander::gpu {
@@ -59,8 +59,6 @@ WeightPlan plan_weights(const Weights& weights, const DeviceInfo& info);
 ModelWeights place_weights(const Weights& weights, const WeightPlan& plan, Device& device);
 
 /// Copies what is not used in place, and transposes the ffn value matrices, on all cores.
-/// `progress` (may be null) is called with bytes done and bytes in all.
-using Progress = std::function<void(std::uint64_t done, std::uint64_t all)>;
 void upload_weights(const Weights& weights, const ModelWeights& placed, Device& device,
                     const Progress& progress = nullptr);
 

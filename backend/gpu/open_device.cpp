@@ -9,7 +9,6 @@
 
 #include "backend/gpu/cuda/cuda_device.h"
 #include "backend/gpu/emulated/emulated_device.h"
-#include "backend/gpu/gpu_backend.h"
 #include "backend/gpu/metal/open_metal.h"
 #include "backend/gpu/tuning.h"
 #include "base/error.h"
@@ -60,6 +59,10 @@ std::vector<std::string_view> gpu_backend_names() {
   return names;
 }
 
+bool gpu_may_be_there(std::string_view name) {
+  return name != "cuda" || gpu::cuda::driver_is_installed();
+}
+
 std::unique_ptr<gpu::Device> open_device(std::string_view name, const BackendOptions& options) {
   if (name == "auto") name = gpu_backend_names().front();
   if (name == "metal") {
@@ -73,14 +76,15 @@ std::unique_ptr<gpu::Device> open_device(std::string_view name, const BackendOpt
        fmt::join(gpu_backend_names(), ", "));
 }
 
-std::unique_ptr<Backend> create_gpu_backend(std::string_view name,
-                                            std::shared_ptr<const Weights> weights,
-                                            const BackendOptions& options) {
+std::unique_ptr<gpu::GpuBackend> create_gpu_backend(std::string_view name,
+                                                    std::shared_ptr<const Weights> weights,
+                                                    const BackendOptions& options) {
   std::unique_ptr<gpu::Device> device = open_device(name, options);
   const std::optional<gpu::LaunchShapes> shapes = tuned_shapes(device->info(), *weights, options);
   const gpu::GpuOptions gpu_options = {.name = std::string(name),
                                        .sync = sync_mode(options.sync),
                                        .unfused = options.unfused,
+                                       .persistent = options.token_kernel,
                                        .slots = options.slots,
                                        .batch_rows = kBatchRows,
                                        .shapes = shapes ? &*shapes : nullptr,

@@ -48,19 +48,21 @@ std::span<const AppleChip> apple_chips() {
   return kChips;
 }
 
+double share_of_value_read(DataType type, double active) {
+  const double scales = share_of_scales(type);
+  return scales + (1 - scales) * active;
+}
+
+double moved_bytes(const Dispatch& dispatch, double active) {
+  const auto all = static_cast<double>(dispatch.bytes_read() + dispatch.bytes_written());
+  if (dispatch.kernel != "ffn_value") return all;
+  const auto matrix = static_cast<double>(dispatch.bindings[1].reads);
+  return all - matrix * (1 - share_of_value_read(value_type(dispatch), active));
+}
+
 double predicted_tokens_per_second(const Program& program, const AppleChip& chip, double active) {
   double bytes = 0;
-  for (const Dispatch& dispatch : program.dispatches) {
-    const auto read = static_cast<double>(dispatch.bytes_read());
-    bytes += static_cast<double>(dispatch.bytes_written());
-    if (dispatch.kernel != "ffn_value") {
-      bytes += read;
-      continue;
-    }
-    const auto matrix = static_cast<double>(dispatch.bindings[1].reads);
-    const double scales = share_of_scales(value_type(dispatch));
-    bytes += read - matrix * (1 - scales) * (1 - active);
-  }
+  for (const Dispatch& dispatch : program.dispatches) bytes += moved_bytes(dispatch, active);
   const double seconds = bytes / (kPredictedShare * chip.bytes_per_second) +
                          kPredictedDispatch * static_cast<double>(program.dispatches.size());
   return 1 / seconds;

@@ -20,6 +20,10 @@ void RecordingDevice::read(const View& /*view*/, std::span<std::byte> bytes) con
   std::ranges::fill(bytes, std::byte{0});
 }
 
+void RecordingDevice::fill(std::span<const View> views, const Produce& /*produce*/) {
+  fill_bytes(views);
+}
+
 PipelineInfo RecordingDevice::pipeline(std::string_view function,
                                        std::span<const FunctionConstant> /*constants*/) {
   kernels_.emplace(function);

@@ -21,6 +21,8 @@ class RecordingDevice final : public Device {
   std::uint32_t wrap(std::span<const std::byte> pages, std::string_view label) override;
   void write(const View& view, std::span<const std::byte> bytes) override;
   void read(const View& view, std::span<std::byte> bytes) const override;
+  /// Nothing is produced.
+  void fill(std::span<const View> views, const Produce& produce) override;
   std::uint64_t allocated_bytes() const override { return allocated_ + wrapped_; }
   PipelineInfo pipeline(std::string_view function,
                         std::span<const FunctionConstant> constants) override;

@@ -49,15 +49,15 @@ std::uint64_t part_bytes(const Part& part, std::uint32_t padded, std::uint32_t c
   return (bytes + 255) / 256 * 256;
 }
 
-// Where the parts of a transposed matrix are.
+// Where the parts of a piece of a transposed matrix are.
 class Target {
  public:
-  Target(const Matrix& value, std::span<std::byte> out)
-      : parts_(parts_of(value.type)), padded_(round_up(value.rows, 256)) {
+  Target(const Matrix& value, Units piece, std::span<std::byte> out)
+      : parts_(parts_of(value.type)), padded_(round_up(value.rows, 256)), first_(piece.begin) {
     std::byte* at = out.data();
     for (std::size_t i = 0; i < parts_.size(); ++i) {
       begins_[i] = at;
-      at += part_bytes(parts_[i], padded_, value.columns);
+      at += part_bytes(parts_[i], padded_, piece.end - piece.begin);
     }
   }
 
@@ -65,7 +65,7 @@ class Target {
 
   // The row of a part that holds `unit`.
   std::byte* row(std::size_t part, std::uint32_t unit) const {
-    return begins_[part] + unit / parts_[part].units * row_size(part);
+    return begins_[part] + (unit - first_) / parts_[part].units * row_size(part);
   }
 
   template <typename T>
@@ -84,6 +84,7 @@ class Target {
  private:
   Parts parts_;
   std::uint32_t padded_;
+  std::uint32_t first_;  // unit
   std::array<std::byte*, 4> begins_ = {};
 };
 
@@ -276,13 +277,12 @@ std::uint64_t transposed_value_bytes(DataType type, std::uint32_t rows, std::uin
   return bytes;
 }
 
-void transpose_value(const Matrix& value, std::uint32_t begin, std::uint32_t end,
-                     std::span<std::byte> out) {
-  const Target target(value, out);
-  if (value.rows % 256 != 0) target.clear(begin, end);  // channels that pad
+void transpose_value(const Matrix& value, Units units, Units piece, std::span<std::byte> out) {
+  const Target target(value, piece, out);
+  if (value.rows % 256 != 0) target.clear(units.begin, units.end);  // channels that pad
   Tile tile = {};
-  for (tile.unit = begin; tile.unit < end; tile.unit += kTileUnits) {
-    tile.units = std::min(kTileUnits, end - tile.unit);
+  for (tile.unit = units.begin; tile.unit < units.end; tile.unit += kTileUnits) {
+    tile.units = std::min(kTileUnits, units.end - tile.unit);
     for (tile.channel = 0; tile.channel < value.rows; tile.channel += kTileChannels) {
       tile.channels = std::min(kTileChannels, value.rows - tile.channel);
       transpose_tile(value, tile, target);
@@ -290,8 +290,22 @@ void transpose_value(const Matrix& value, std::uint32_t begin, std::uint32_t end
   }
 }
 
+std::vector<ByteRange> places_of_piece(const Matrix& value, Units piece) {
+  const std::uint32_t padded = round_up(value.rows, 256);
+  std::vector<ByteRange> places;
+  std::uint64_t begin = 0;  // of the part in the whole matrix
+  for (const Part& part : parts_of(value.type)) {
+    if (part.units == 0) break;
+    places.push_back({begin + part_bytes(part, padded, piece.begin),
+                      part_bytes(part, padded, piece.end - piece.begin)});
+    begin += part_bytes(part, padded, value.columns);
+  }
+  return places;
+}
+
 void transpose_value(const Matrix& value, std::span<std::byte> out) {
-  transpose_value(value, 0, value.columns, out);
+  const Units all = {0, value.columns};
+  transpose_value(value, all, all, out);
 }
 
 }  // namespace gander::gpu

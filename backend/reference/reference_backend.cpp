@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "base/parallel.h"
 #include "model/quant/blocks.h"
 
 namespace gander {
@@ -19,14 +21,19 @@ Vector row_of(const Matrix& matrix, std::size_t row) {
   return {values.begin(), values.end()};
 }
 
-// W x
+// W x; large matrices on all cores, each row by one thread.
 Vector product(const Matrix& matrix, const Vector& x) {
+  constexpr std::size_t kRows = 256;  // of a task
   Vector y(matrix.rows);
-  std::vector<float> row(matrix.columns);
-  for (std::size_t i = 0; i < y.size(); ++i) {
-    dequantize(matrix.type, matrix.row(i), row);
-    for (std::size_t j = 0; j < row.size(); ++j) y[i] += row[j] * x[j];
-  }
+  const bool large = std::size_t{matrix.rows} * matrix.columns >= (1U << 20);
+  const unsigned threads = large ? std::max(1U, std::thread::hardware_concurrency()) : 1;
+  parallel_for(threads, (y.size() + kRows - 1) / kRows, [&](std::size_t task) {
+    std::vector<float> row(matrix.columns);
+    for (std::size_t i = task * kRows; i < std::min(y.size(), (task + 1) * kRows); ++i) {
+      dequantize(matrix.type, matrix.row(i), row);
+      for (std::size_t j = 0; j < row.size(); ++j) y[i] += row[j] * x[j];
+    }
+  });
   return y;
 }
 
@@ -235,7 +242,7 @@ const Config& ReferenceBackend::config() const {
 }
 
 std::string ReferenceBackend::description() const {
-  return "reference (double precision, 1 thread)";
+  return "reference (double precision)";
 }
 
 void ReferenceBackend::forward(std::span<const TokenId> tokens, Logits which,

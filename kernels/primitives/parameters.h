@@ -78,3 +78,7 @@ struct LookupParameters {
   uint columns;
   uint type;
 };
+
+struct SumWordsParameters {
+  uint vectors;  // of 16 bytes, in a thread group's piece
+};

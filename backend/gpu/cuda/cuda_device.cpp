@@ -4,8 +4,10 @@
 #include <bit>
 #include <cstring>
 #include <deque>
+#include <optional>
 
 #include "backend/gpu/cuda/ptx.h"
+#include "backend/gpu/cuda/staging.h"
 #include "base/error.h"
 
 namespace gander::gpu {
@@ -51,6 +53,10 @@ class CudaDevice final : public Device {
           "is the GPU free?");
     make_current();
     check(driver_.StreamCreate(&stream_, kStreamNonBlocking), "cuStreamCreate", kReopen);
+    std::size_t free = 0, total = 0;
+    if (driver_.MemGetInfo(&free, &total) == 0) info_.free_bytes = free;
+    staging_.emplace(driver_, stream_,
+                     [this](Result result, std::string_view call) { check_queued(result, call); });
   }
 
   CudaDevice(const CudaDevice&) = delete;
@@ -60,6 +66,7 @@ class CudaDevice final : public Device {
   ~CudaDevice() override {
     driver_.CtxSetCurrent(context_);
     driver_.StreamSynchronize(stream_);
+    staging_.reset();
     for (const Pending& pending : pending_) driver_.EventDestroy(pending.done);
     for (Event event : events_) driver_.EventDestroy(event);
     for (const Pipeline& pipeline : pipelines_) driver_.ModuleUnload(pipeline.module);
@@ -77,14 +84,14 @@ class CudaDevice final : public Device {
       std::size_t free = 0, total = 0;
       driver_.MemGetInfo(&free, &total);
       fail(
-          "CUDA: no memory for {}: {} MB wanted, {} of {} MB free on {}: close other programs, or "
-          "take a smaller model",
+          "CUDA: no memory for {}: {} MB wanted, {} of {} MB free on {}: close other programs that "
+          "use it, or take a smaller model",
           label, bytes >> 20, free >> 20, total >> 20, info_.name);
     } else {
       check(result, "cuMemAlloc", kReopen);
     }
     buffers_.push_back(buffer);
-    check(driver_.MemsetD8Async(buffer.address, 0, bytes, stream_), "cuMemsetD8Async", kReopen);
+    check_queued(driver_.MemsetD8Async(buffer.address, 0, bytes, stream_), "cuMemsetD8Async");
     return static_cast<std::uint32_t>(buffers_.size() - 1);
   }
 
@@ -96,15 +103,36 @@ class CudaDevice final : public Device {
   // what was queued before: a token can be written while earlier ones run.
   void write(const View& view, std::span<const std::byte> bytes) override {
     make_current();
-    check(driver_.MemcpyHtoDAsync(address(view, bytes.size()), bytes.data(), bytes.size(), stream_),
-          "cuMemcpyHtoDAsync", kReopen);
+    copy(address(view, bytes.size()), bytes.data(), bytes.size());
   }
 
   void read(const View& view, std::span<std::byte> bytes) const override {
     make_current();
-    check(driver_.MemcpyDtoHAsync(bytes.data(), address(view, bytes.size()), bytes.size(), stream_),
-          "cuMemcpyDtoHAsync", kReopen);
-    check(driver_.StreamSynchronize(stream_), "cuStreamSynchronize", kReopen);
+    check_queued(
+        driver_.MemcpyDtoHAsync(bytes.data(), address(view, bytes.size()), bytes.size(), stream_),
+        "cuMemcpyDtoHAsync");
+    check_queued(driver_.StreamSynchronize(stream_), "cuStreamSynchronize");
+  }
+
+  // From page-locked memory the copy engine reads while the CPU goes on. Where none is to be had,
+  // by write(), which copies once more.
+  void fill(std::span<const View> views, const Produce& produce) override {
+    make_current();
+    staging_->prepare(kFillBytes);
+    if (!staging_->ready()) return Device::fill(views, produce);
+    std::span<std::byte> place = staging_->take(fill_bytes(views));
+    produce(place);
+    for (const View& view : views) {
+      copy(address(view, view.size), place.data(), view.size);
+      place = place.subspan(view.size);
+    }
+  }
+
+  void finish_fills() override {
+    make_current();
+    check_queued(driver_.StreamSynchronize(stream_), "cuStreamSynchronize");
+    staging_->release();
+    Device::finish_fills();
   }
 
   std::uint64_t allocated_bytes() const override {
@@ -130,7 +158,7 @@ class CudaDevice final : public Device {
     make_current();
     for (const Dispatch& dispatch : dispatches) launch(dispatch);
     pending_.push_back({++counters_.submissions, new_event(), dispatches});
-    check(driver_.EventRecord(pending_.back().done, stream_), "cuEventRecord", kReopen);
+    check_queued(driver_.EventRecord(pending_.back().done, stream_), "cuEventRecord");
     return counters_.submissions;
   }
 
@@ -154,6 +182,22 @@ class CudaDevice final : public Device {
   /// Throws Error with the call and what to do, unless the call succeeded.
   void check(Result result, std::string_view call, std::string_view advice) const {
     if (result != 0) fail("CUDA: {}: {}: {}", call, driver_.describe(result), advice);
+  }
+
+  /// The same for calls that also report what went wrong in kernels before them.
+  void check_queued(Result result, std::string_view call) const {
+    if (result == 0) return;
+    const std::string_view kernel = pending_.empty() || pending_.front().dispatches.empty()
+                                        ? std::string_view()
+                                        : pending_.front().dispatches[0].kernel;
+    fail("CUDA: {}: {}: {}{}", call, driver_.describe(result),
+         kernel.empty() ? ""
+                        : fmt::format("a kernel before it may have failed, from {} on; ", kernel),
+         kReopen);
+  }
+
+  void copy(Address to, const std::byte* from, std::uint64_t bytes) const {
+    check_queued(driver_.MemcpyHtoDAsync(to, from, bytes, stream_), "cuMemcpyHtoDAsync");
   }
 
   void make_current() const { check(driver_.CtxSetCurrent(context_), "cuCtxSetCurrent", kReopen); }
@@ -222,10 +266,10 @@ class CudaDevice final : public Device {
           function, driver_.describe(result), log.data());
     }
     check(driver_.ModuleGetFunction(&pipeline.function, pipeline.module, pipeline.name.c_str()),
-          "cuModuleGetFunction", kReopen);
+          fmt::format("cuModuleGetFunction of {}", function), kReopen);
     int threads = 0;
     check(driver_.FuncGetAttribute(&threads, kFunctionMaxThreads, pipeline.function),
-          "cuFuncGetAttribute", kReopen);
+          fmt::format("cuFuncGetAttribute of {}", function), kReopen);
     pipeline.max_threads = static_cast<std::uint32_t>(threads);
     return pipeline;
   }
@@ -235,7 +279,8 @@ class CudaDevice final : public Device {
     if (bytes <= pipeline.group_memory) return;
     check(
         driver_.FuncSetAttribute(pipeline.function, kFunctionGroupMemory, static_cast<int>(bytes)),
-        "cuFuncSetAttribute", "take a GPU with more memory in a multiprocessor");
+        fmt::format("cuFuncSetAttribute of {}, {} bytes of group memory", pipeline.name, bytes),
+        "take a GPU with more memory in a multiprocessor");
     pipeline.group_memory = bytes;
   }
 
@@ -272,10 +317,11 @@ class CudaDevice final : public Device {
     allow_group_memory(pipeline, dispatch.group_memory);
     const Result result = start(dispatch, pipeline.function, &block);
     if (result != 0) {
-      fail("CUDA: {} of {} ({} × {} groups of {} threads, {} bytes of group memory): {}",
-           dispatch.resident ? "cuLaunchCooperativeKernel" : "cuLaunchKernel", pipeline.name,
-           dispatch.groups[0], dispatch.groups[1], dispatch.threads, dispatch.group_memory,
-           driver_.describe(result));
+      const std::string call = fmt::format(
+          "{} of {} ({} × {} groups of {} threads, {} bytes of group memory)",
+          dispatch.resident ? "cuLaunchCooperativeKernel" : "cuLaunchKernel", pipeline.name,
+          dispatch.groups[0], dispatch.groups[1], dispatch.threads, dispatch.group_memory);
+      check_queued(result, call);
     }
     ++counters_.dispatches;
     counters_.barriers += dispatch.barrier ? 1 : 0;
@@ -311,6 +357,7 @@ class CudaDevice final : public Device {
   DeviceHandle handle_ = 0;
   Context context_ = nullptr;
   Stream stream_ = nullptr;
+  std::optional<Staging> staging_;
   DeviceInfo info_;
   std::uint32_t capability_ = 0;  ///< 90 for 9.0
   std::vector<Buffer> buffers_;

@@ -16,8 +16,13 @@ void find(void* library, const char* name, Pointer& function) {
   }
 }
 
+// Never unloaded.
+void* open_library() {
+  return dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+}
+
 Driver load() {
-  void* library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+  void* const library = open_library();
   if (library == nullptr) {
     fail("CUDA: no NVIDIA driver ({}): install one, or choose another backend", dlerror());
   }
@@ -37,6 +42,8 @@ Driver load() {
   find(library, "cuCtxSetCurrent", driver.CtxSetCurrent);
   find(library, "cuMemAlloc_v2", driver.MemAlloc);
   find(library, "cuMemFree_v2", driver.MemFree);
+  find(library, "cuMemHostAlloc", driver.MemHostAlloc);
+  find(library, "cuMemFreeHost", driver.MemFreeHost);
   find(library, "cuMemGetInfo_v2", driver.MemGetInfo);
   find(library, "cuMemsetD8Async", driver.MemsetD8Async);
   find(library, "cuMemcpyHtoDAsync_v2", driver.MemcpyHtoDAsync);
@@ -67,6 +74,10 @@ std::string Driver::describe(Result result) const {
     return fmt::format("error {}", result);
   }
   return fmt::format("{} ({})", name, text);
+}
+
+bool driver_is_installed() {
+  return open_library() != nullptr;
 }
 
 const Driver& load_driver() {

@@ -56,6 +56,8 @@ struct Driver {
 
   Result (*MemAlloc)(Address*, std::size_t bytes);
   Result (*MemFree)(Address);
+  Result (*MemHostAlloc)(void**, std::size_t bytes, unsigned flags);
+  Result (*MemFreeHost)(void*);
   Result (*MemGetInfo)(std::size_t* free, std::size_t* total);
   Result (*MemsetD8Async)(Address, unsigned char value, std::size_t bytes, Stream);
   Result (*MemcpyHtoDAsync)(Address to, const void* from, std::size_t bytes, Stream);
@@ -86,6 +88,9 @@ struct Driver {
   /// "CUDA_ERROR_OUT_OF_MEMORY (out of memory)".
   std::string describe(Result) const;
 };
+
+/// Whether this computer has libcuda.so.1, whatever comes of it.
+bool driver_is_installed();
 
 /// The driver of this computer, loaded once and never unloaded. Throws Error when there is none, or
 /// when it lacks a function.

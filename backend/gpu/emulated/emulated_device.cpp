@@ -64,6 +64,7 @@ class EmulatedDevice final : public Device {
   explicit EmulatedDevice(const EmulatedOptions& options) : order_(options.order) {
     msl::link_kernels();
     info_.name = "emulated GPU";
+    info_.emulated = true;
     info_.max_buffer_bytes = ~std::uint64_t{0};
     info_.cores = 1;
     info_.wraps_memory = true;

@@ -1,5 +1,7 @@
 #include "backend/gpu/persistent/persistent_token.h"
 
+#include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "backend/gpu/persistent/row_tiles.h"
@@ -175,6 +177,16 @@ std::vector<std::uint64_t> PersistentToken::read_trace() const {
   std::vector<std::uint64_t> stages;
   for (std::size_t i = 1; i < times.size(); ++i) stages.push_back(times[i] - times[i - 1]);
   return stages;
+}
+
+std::vector<float> PersistentToken::read_hidden() const {
+  std::vector<std::uint32_t> words(hidden_.size / sizeof(std::uint32_t));
+  device_.read(hidden_, std::as_writable_bytes(std::span(words)));
+  std::vector<float> values(words.size());
+  // The last bit is that of the round: kernels/persistent/exchange.h.
+  std::ranges::transform(words, values.begin(),
+                         [](std::uint32_t word) { return std::bit_cast<float>(word & ~1U); });
+  return values;
 }
 
 }  // namespace gander::gpu

@@ -43,6 +43,8 @@ class PersistentToken {
   /// Nanoseconds of each stage of the last token that was recorded as traced: five a layer, the
   /// head; zeros without one.
   std::vector<std::uint64_t> read_trace() const;
+  /// The hidden units of the last layer after relu², of the last token. [F]
+  std::vector<float> read_hidden() const;
 
  private:
   const Weights& weights_;

@@ -1,22 +1,16 @@
 #include "backend/gpu/persistent/token_weights.h"
 
-#include <algorithm>
 #include <cstring>
-#include <thread>
 
 #include "backend/gpu/persistent/row_tiles.h"
 #include "backend/gpu/transposed_value.h"
-#include "base/mapped_file.h"
-#include "base/parallel.h"
+#include "backend/gpu/upload.h"
 #include "model/quant/blocks.h"
 
 namespace gander::gpu {
 namespace {
 
 using Form = Placed::Form;
-
-// Beyond this a piece is uploaded: memory is small next to a model's, copies are long.
-constexpr std::uint64_t kPieceBytes = std::uint64_t{32} << 20;
 
 std::uint64_t bytes_of(const Placed& placed) {
   const Matrix& matrix = placed.matrix;
@@ -102,30 +96,10 @@ PlacedLayer place(const gander::LayerWeights& layer, Places& places) {
   return placed;
 }
 
-// Rows, or hidden units, of a matrix that are converted together by one thread.
-struct Cut {
-  std::uint32_t count = 0;  // of rows or units in all
-  std::uint32_t step = 0;   // in a task
-};
-
-Cut cut(const Placed& placed) {
-  if (placed.form == Form::ByUnit) return {placed.matrix.columns, 256};
-  return {placed.matrix.rows, 64};
-}
-
-// Rows with the padding of the last tiles.
-std::uint64_t round_to_tiles(const Placed& placed, std::uint32_t rows) {
-  if (placed.form != Form::Tiles) return rows;
-  return (std::uint64_t{rows} + kTileRows - 1) / kTileRows * kTileRows;
-}
-
 void convert(const Placed& placed, std::uint32_t begin, std::uint32_t end,
              std::span<std::byte> out) {
   const Matrix& matrix = placed.matrix;
   switch (placed.form) {
-    case Form::ByUnit:
-      transpose_value(matrix, begin, end, out);
-      return;
     case Form::Tiles:
       to_row_tiles(matrix, begin, end, out);
       return;
@@ -143,68 +117,29 @@ void convert(const Placed& placed, std::uint32_t begin, std::uint32_t end,
   }
 }
 
-class Upload {
- public:
-  Upload(const View& buffer, Device& device, const Progress& progress)
-      : buffer_(buffer), device_(device), progress_(progress) {}
-
-  void add(const Placed& placed) {
-    if (placed.bytes == 0) return;
-    if (placed.form == Form::Vectors) {
-      std::uint64_t offset = placed.offset;
+void bring(const Placed& placed, const View& buffer, Upload& upload) {
+  if (placed.bytes == 0) return;
+  const View view = buffer.part(placed.offset, placed.bytes);
+  switch (placed.form) {
+    case Form::Vectors: {
+      std::uint64_t begin = 0;
       for (const std::vector<float>* vector : placed.vectors) {
         const auto bytes = std::as_bytes(std::span(*vector));
-        device_.write(buffer_.part(offset, bytes.size()), bytes);
-        offset += bytes.size();
+        upload.copy(view.part(begin, bytes.size()), bytes);
+        begin += bytes.size();
       }
-    } else if (placed.form == Form::ByUnit) {
-      add_whole(placed);
-    } else {
-      add_rows(placed);
+      return;
     }
-    done_ += placed.bytes;
-    if (progress_) progress_(std::min(done_, buffer_.size), buffer_.size);
+    case Form::ByUnit:
+      upload.transpose(view, placed.matrix);
+      return;
+    default:
+      upload.rows(view, placed.matrix, placed.form == Form::Tiles ? kTileRows : 1,
+                  [&](std::uint32_t begin, std::uint32_t end, std::span<std::byte> out) {
+                    convert(placed, begin, end, out);
+                  });
   }
-
- private:
-  void add_whole(const Placed& placed) {
-    memory_.resize(placed.bytes);
-    const Cut parts = cut(placed);
-    parallel_for(threads_, (parts.count + parts.step - 1) / parts.step, [&](std::size_t i) {
-      const auto begin = static_cast<std::uint32_t>(i) * parts.step;
-      convert(placed, begin, std::min(begin + parts.step, parts.count), memory_);
-    });
-    device_.write(buffer_.part(placed.offset, placed.bytes), memory_);
-    MappedFile::release({placed.matrix.data, placed.matrix.size()});
-  }
-
-  void add_rows(const Placed& placed) {
-    const Cut parts = cut(placed);
-    const std::uint64_t row = placed.bytes / round_to_tiles(placed, parts.count);
-    const auto rows = static_cast<std::uint32_t>(
-        std::max<std::uint64_t>(kPieceBytes / row / parts.step, 1) * parts.step);
-    for (std::uint32_t first = 0; first < parts.count; first += rows) {
-      const std::uint32_t end = std::min(first + rows, parts.count);
-      memory_.resize(round_to_tiles(placed, end - first) * row);
-      parallel_for(threads_, (end - first + parts.step - 1) / parts.step, [&](std::size_t i) {
-        const std::uint32_t begin = first + static_cast<std::uint32_t>(i) * parts.step;
-        const std::uint32_t last = std::min(begin + parts.step, end);
-        convert(placed, begin, last,
-                std::span(memory_).subspan((begin - first) * row,
-                                           round_to_tiles(placed, last - begin) * row));
-      });
-      device_.write(buffer_.part(placed.offset + first * row, memory_.size()), memory_);
-      MappedFile::release({placed.matrix.row(first), (end - first) * placed.matrix.row_size()});
-    }
-  }
-
-  const View& buffer_;
-  Device& device_;
-  const Progress& progress_;
-  unsigned threads_ = std::max(1U, std::thread::hardware_concurrency());
-  std::vector<std::byte> memory_;
-  std::uint64_t done_ = 0;
-};
+}
 
 }  // namespace
 
@@ -224,19 +159,21 @@ TokenWeights plan_token_weights(const Weights& weights) {
 
 void upload_token_weights(const TokenWeights& placed, const View& buffer, Device& device,
                           const Progress& progress) {
-  Upload upload(buffer, device, progress);
-  upload.add(placed.emb);
-  upload.add(placed.ln0);
+  Upload upload(device, placed.bytes, progress);
+  const auto add = [&](const Placed& part) { bring(part, buffer, upload); };
+  add(placed.emb);
+  add(placed.ln0);
   for (const PlacedLayer& layer : placed.layers) {
     for (const Placed* part :
          {&layer.ln1, &layer.mix, &layer.vectors, &layer.ln2, &layer.ffn_mix, &layer.receptance,
           &layer.w1, &layer.key, &layer.value, &layer.a1, &layer.v1, &layer.g1, &layer.w2,
           &layer.a2, &layer.v2, &layer.g2, &layer.output, &layer.ffn_key, &layer.ffn_value}) {
-      upload.add(*part);
+      add(*part);
     }
   }
-  upload.add(placed.ln_out);
-  upload.add(placed.head);
+  add(placed.ln_out);
+  add(placed.head);
+  upload.finish();
 }
 
 }  // namespace gander::gpu

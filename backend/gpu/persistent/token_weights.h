@@ -46,7 +46,7 @@ struct TokenWeights {
 /// The weights outlive what is returned, which refers to them.
 TokenWeights plan_token_weights(const Weights& weights);
 
-/// Fills the buffer on all cores, in pieces: memory beside the mapped file stays below 200 MB.
+/// Fills the buffer on all cores.
 void upload_token_weights(const TokenWeights& placed, const View& buffer, Device& device,
                           const Progress& progress);
 
