@@ -129,7 +129,7 @@ v1::Session::Session(const v1::Model& model, const std::string& backend, unsigne
   data_ = translated([&] {
     const EngineModel& opened = model.data_->model;
     return std::make_unique<Data>(
-        Data{EngineSession(opened, create_backend(backend, opened.weights, {threads})),
+        Data{EngineSession(opened, create_backend(backend, opened.weights, {.threads = threads})),
              Sampler({}, opened.config().vocab_size, opened.tokenizer.get())});
   });
 }

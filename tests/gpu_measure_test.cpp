@@ -51,7 +51,7 @@ std::unique_ptr<GpuBackend> open_stages(const std::shared_ptr<const Weights>& we
 
 std::unique_ptr<GpuBackend> open_token_kernel(const std::shared_ptr<const Weights>& weights) {
   auto backend = std::make_unique<GpuBackend>(
-      weights, open_resident_test_device({.resident_groups = 3, .max_group_memory = 200 << 10}));
+      weights, open_resident_test_device({.resident_groups = 7, .max_group_memory = 200 << 10}));
   EXPECT_NE(backend->persistent(), nullptr);
   return backend;
 }

@@ -66,7 +66,7 @@ TEST(SelfTest, PassesOnTheEmulation) {
   EXPECT_TRUE(test.generates);
   EXPECT_THAT(test.layers, ElementsAre(0, 1, 4));
   EXPECT_GT(test.logits_error, 0);
-  EXPECT_THAT(test.verdict(), HasSubstr("1e-03 is allowed"));
+  EXPECT_THAT(test.verdict(), HasSubstr("3e-03 is allowed"));
 }
 
 // A kernel may be right for all types but one, which only one layer has.
@@ -94,7 +94,7 @@ TEST(SelfTest, TheCpuBackendIsAllowedToRound) {
     return create_backend("cpu", std::move(part), {.threads = 1});
   });
   EXPECT_TRUE(test.passed()) << test.verdict();
-  EXPECT_GT(test.logits_error, 1e-3);
+  EXPECT_GT(test.logits_error, 3e-3);
   EXPECT_FALSE(test.generates);
 }
 
@@ -109,9 +109,18 @@ class WrongChoice final : public Backend, public Generator {
   void forward(std::span<const TokenId> tokens, Logits which, std::span<float> logits) override {
     inner_->forward(tokens, which, logits);
   }
-  void read_state(State& state) const override { inner_->read_state(state); }
-  void write_state(const State& state) override { inner_->write_state(state); }
-  void reset() override { inner_->reset(); }
+  std::uint32_t slots() const override { return inner_->slots(); }
+  void step(std::span<const SequenceStep> steps, std::span<float> logits,
+            std::span<TokenId> best) override {
+    inner_->step(steps, logits, best);
+  }
+  void read_state(State& state, std::uint32_t slot) const override {
+    inner_->read_state(state, slot);
+  }
+  void write_state(const State& state, std::uint32_t slot) override {
+    inner_->write_state(state, slot);
+  }
+  void reset(std::uint32_t slot) override { inner_->reset(slot); }
   Generator* generator() override { return this; }
 
   bool supports(const SamplerSettings& settings) const override { return own().supports(settings); }

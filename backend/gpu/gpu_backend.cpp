@@ -140,11 +140,17 @@ std::string GpuBackend::description() const {
 
 void GpuBackend::forward(std::span<const TokenId> tokens, Logits which, std::span<float> logits) {
   if (batch_ && tokens.size() >= kBatchFrom) {
-    const SequenceStep whole = {0, tokens, which};
-    last_ = batch_->step({&whole, 1}, logits, {});
-  } else {
-    one_by_one(tokens, which, logits);
+    // What generates on the device goes on from the last token's logits: that one is a token's.
+    const std::size_t last = which == Logits::None ? 0 : 1;
+    const SequenceStep prompt = {0, tokens.first(tokens.size() - last),
+                                 which == Logits::All ? Logits::All : Logits::None};
+    last_ = batch_->step({&prompt, 1}, logits, {});
+    tokens = tokens.last(last);
+    if (which == Logits::All) {
+      logits = logits.subspan(prompt.tokens.size() * config().vocab_size);
+    }
   }
+  one_by_one(tokens, which, logits);
 }
 
 void GpuBackend::step(std::span<const SequenceStep> steps, std::span<float> logits,
