@@ -222,11 +222,13 @@ TEST(GpuBatch, LongStepsAreCut) {
   EXPECT_EQ(batch_logits(*cut, text, 1), expected);
   EXPECT_EQ(state_in(*cut, 1), state_in(*whole, 1));
   EXPECT_EQ(state_in(*cut, 0), std::vector<float>(state_in(*cut, 0).size()));
-  // A text of several tokens takes the same way.
+  // A text of several tokens takes the same way, but for its last token.
   std::vector<float> last(weights->config.vocab_size);
   whole->forward(text, Logits::Last, last);
-  EXPECT_TRUE(std::ranges::equal(last, std::span(expected).last(last.size())));
-  EXPECT_EQ(state_in(*whole, 0), state_in(*whole, 1));
+  const std::vector<float> wanted(expected.end() - static_cast<std::ptrdiff_t>(last.size()),
+                                  expected.end());
+  EXPECT_LT((relative_error<float, float>(last, wanted)), 1e-3);
+  EXPECT_LT((relative_error<float, float>(state_in(*whole, 0), state_in(*whole, 1))), 1e-3);
 }
 
 TEST(GpuBatch, ProgramsAreCachedAndBounded) {
