@@ -24,13 +24,15 @@ double seconds_since(Clock::time_point begin) {
 struct StageProgram::Pass {
   StageProgram* program;
   std::span<const TokenId> tokens;
+  SequenceRows sequence;
+  std::uint32_t last;  // row
   StageSeconds* seconds;
   std::uint64_t* zeros;  ///< counted where it is not null, which takes time
 
   void operator()(Worker& worker) const {
     const bool measures = worker.index() == 0;
     const StageContext context = {
-        program->weights_, program->kernels_, program->activations_, program->state_, worker,
+        program->weights_, program->kernels_, program->activations_, {&sequence, 1}, worker,
         tokens.size()};
     Clock::time_point before = Clock::now();
     const auto finish = [&](Stage stage) {
@@ -56,7 +58,7 @@ struct StageProgram::Pass {
       ffn_value(context, layer);
       finish(kFfnValue);
     }
-    head(context, 1, program->logits_.data());
+    head(context, {&last, 1}, program->logits_.data());
     finish(kHead);
   }
 
@@ -76,9 +78,15 @@ StageProgram::StageProgram(std::shared_ptr<const Weights> weights, unsigned thre
   weights_ = prepare_weights(std::move(weights), pool_);
 }
 
+StageProgram::Pass StageProgram::pass(std::span<const TokenId> tokens, StageSeconds& seconds,
+                                      std::uint64_t* zeros) {
+  const auto last = static_cast<std::uint32_t>(tokens.size() - 1);
+  return {this, tokens, {&state_, 0, tokens.size()}, last, &seconds, zeros};
+}
+
 StageSeconds StageProgram::run(std::span<const TokenId> tokens) {
   StageSeconds seconds{};
-  pool_.run(Pass{this, tokens, &seconds, nullptr});
+  pool_.run(pass(tokens, seconds, nullptr));
   return seconds;
 }
 
@@ -87,7 +95,7 @@ double StageProgram::zeros(std::span<const TokenId> tokens) {
   StageSeconds seconds{};
   std::uint64_t zeros = 0;
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    pool_.run(Pass{this, tokens.subspan(i, 1), &seconds, &zeros});
+    pool_.run(pass(tokens.subspan(i, 1), seconds, &zeros));
   }
   return static_cast<double>(zeros) /
          static_cast<double>(tokens.size() * config.layers * config.ffn_width);

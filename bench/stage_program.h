@@ -40,6 +40,7 @@ class StageProgram {
 
  private:
   struct Pass;
+  Pass pass(std::span<const TokenId> tokens, StageSeconds& seconds, std::uint64_t* zeros);
 
   const Kernels& kernels_;
   CpuWeights weights_;

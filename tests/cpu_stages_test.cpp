@@ -78,7 +78,9 @@ TEST_P(CpuStages, EachAgreesWithTheReference) {
     };
 
     const auto run = [&](Worker& worker) {
-      const StageContext context = {prepared, **kernels, buffers, state, worker, kStageTokens};
+      const SequenceRows sequence = {&state, 0, kStageTokens};
+      const StageContext context = {prepared,       **kernels, buffers,
+                                    {&sequence, 1}, worker,    kStageTokens};
       embed(context, text);
       check("embedded", 0, buffers.x);
       for (std::uint32_t layer = 0; layer < config.layers; ++layer) {
@@ -112,7 +114,7 @@ TEST_P(CpuStages, EachAgreesWithTheReference) {
         check("x_ffn", layer, buffers.x);
       }
       std::vector<float> logits(kStageTokens * config.vocab_size);
-      head(context, kStageTokens, logits.data());
+      head(context, std::vector<std::uint32_t>{0, 1, 2, 3, 4}, logits.data());
       check("logits", config.layers, logits.data());
     };
     pool.run([&run](Worker& worker) { run(worker); });

@@ -5,6 +5,7 @@
 #include <memory>
 #include <thread>
 
+#include "apps/gander/bench_tokens.h"
 #include "apps/gander/commands.h"
 #include "apps/gander/json.h"
 #include "apps/gander/terminal.h"
@@ -22,26 +23,6 @@ struct BenchOptions {
   std::uint32_t runs = 5;
   bool json = false;
 };
-
-// Read again and again up to the wanted length, where there is a tokenizer: what relu² leaves zero,
-// and with it the speed, depends on what is read.
-constexpr std::string_view kText =
-    "The river ran past the old mill and under the bridge. Every morning a girl came down the path "
-    "with a basket, sat on the stones and watched the water. One day she asked the miller why the "
-    "wheel never stopped. \"Because the river never does,\" he said, and gave her an apple.\n\n";
-
-std::vector<TokenId> bench_tokens(const Model& model, std::uint32_t count) {
-  std::vector<TokenId> tokens = {0};
-  while (tokens.size() < count) {
-    if (model.tokenizer) {
-      model.tokenizer->encode(kText, tokens);
-    } else {
-      tokens.push_back(static_cast<TokenId>((tokens.size() * 7919) % model.config().vocab_size));
-    }
-  }
-  tokens.resize(count);
-  return tokens;
-}
 
 struct Speeds {
   std::vector<double> values;  ///< tokens per second, sorted by finish()
@@ -176,8 +157,10 @@ void add_bench_command(CLI::App& program, Action& action) {
       "Examples:\n"
       "  gander bench\n"
       "  gander bench model.gguf --threads 1 --json\n"
+      "  gander bench batch --help\n"
       "  gander bench sync --help\n"
       "  gander bench roofline --help");
+  add_bench_batch_command(*command, action);
   add_bench_sync_command(*command, action);
   add_bench_roofline_command(*command, action);
   for (CLI::App* part : command->get_subcommands({})) part->group("Commands");

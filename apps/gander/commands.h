@@ -21,6 +21,7 @@ void add_quantize_command(CLI::App& program, Action& action);
 void add_completion_command(CLI::App& program, Action& action);
 
 /// The commands of `gander bench`.
+void add_bench_batch_command(CLI::App& bench, Action& action);
 void add_bench_sync_command(CLI::App& bench, Action& action);
 void add_bench_roofline_command(CLI::App& bench, Action& action);
 

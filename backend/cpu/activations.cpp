@@ -50,7 +50,7 @@ void Activations::lay_out(const Config& config, std::size_t tokens, Take take) {
   take_input(low_a, config.rank_a);
   take_input(low_v, config.rank_v);
   take_input(low_g, config.rank_g);
-  take(last, config.width);
+  take(last, tokens * config.width);
   for (float*& array : scratch) take(array, scratch_floats(config, tokens));
 }
 

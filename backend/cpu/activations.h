@@ -29,7 +29,8 @@ struct Activations {
   float* v_first;                     // v of layer 0
   Input y;                            // what the output matrix reads
   Input h;                            // [tokens][F]
-  float* last;                        // [C] the last token's normalised x: the next shift state
+  float* last;                        // [sequences][C] normalised x of its last token: the next
+                                      // shift state
   std::vector<float*> scratch;        // per thread: two rows of C, then a product's scratch
 
  private:

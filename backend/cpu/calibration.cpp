@@ -103,7 +103,7 @@ class Calibration {
   struct Chunk {
     Calibration* self;
     const CpuWeights* weights;
-    State* state;
+    SequenceRows sequence;
     LayerReaders* readers;
     std::uint32_t layer;
     std::size_t first, count;
@@ -131,8 +131,8 @@ bool Calibration::run_layer(std::uint32_t layer) {
   State state(prepared.source->config);
   LayerReaders readers(buffers_, config_);
   for (std::size_t first = 0; first < tokens_.size(); first += kChunk) {
-    const Chunk chunk = {
-        this, &prepared, &state, &readers, layer, first, std::min(kChunk, tokens_.size() - first)};
+    const std::size_t count = std::min(kChunk, tokens_.size() - first);
+    const Chunk chunk = {this, &prepared, {&state, 0, count}, &readers, layer, first, count};
     pool_.run([chunk](Worker& worker) { chunk.self->run_chunk(chunk, worker); });
     pool_.settle();  // before what the chunk names goes away
     const double done = layer + static_cast<double>(first) / static_cast<double>(tokens_.size());
@@ -152,8 +152,9 @@ void Calibration::run_chunk(const Chunk& chunk, Worker& worker) {
   const std::uint32_t index = chunk.layer == 0 ? 0 : 1;  // in only_layer()
   const std::size_t begin = chunk.first * config_.width;
   const std::size_t values = chunk.count * config_.width;
+  const std::span sequence(&chunk.sequence, 1);
   const StageContext context = {*chunk.weights, best_kernels(), buffers_,
-                                *chunk.state,   worker,         chunk.count};
+                                sequence,       worker,         chunk.count};
   const auto measure = [&](std::vector<Reader>& readers) {
     worker.share(readers.size(),
                  [&](std::size_t i) { readers[i].squares.add(readers[i].rows, chunk.count); });
@@ -161,7 +162,7 @@ void Calibration::run_chunk(const Chunk& chunk, Worker& worker) {
   if (chunk.layer == 0) {
     // The embedding is the whole model's, the layer's stages see their own part.
     const CpuWeights whole = {weights_, {}, {}, nullptr, false};
-    embed({whole, best_kernels(), buffers_, *chunk.state, worker, chunk.count},
+    embed({whole, best_kernels(), buffers_, sequence, worker, chunk.count},
           tokens_.subspan(chunk.first, chunk.count));
   } else {
     worker.share(1, [&](std::size_t) {

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "backend/cpu/stages.h"
-
 namespace gander {
 
 namespace {
@@ -40,30 +38,51 @@ std::string CpuBackend::description() const {
 }
 
 void CpuBackend::forward(std::span<const TokenId> tokens, Logits which, std::span<float> logits) {
-  feed({0, tokens, which}, logits);
+  const SequenceStep step = {0, tokens, which};
+  this->step({&step, 1}, logits);
 }
 
 void CpuBackend::step(std::span<const SequenceStep> steps, std::span<float> logits,
                       std::span<TokenId> best) {
-  step_by_sequence(steps, config().vocab_size, logits, best,
-                   [this](const SequenceStep& step, std::span<float> out) { feed(step, out); });
+  const bool returns_logits = !logits.empty();
+  std::size_t read = 0;  // of the first step's tokens
+  while (!steps.empty()) {
+    Chunk chunk = next_chunk(steps, read);
+    if (!returns_logits && best.empty()) chunk.wanted = {};
+    const std::size_t floats = chunk.wanted.size() * config().vocab_size;
+    if (!returns_logits && logits_.size() < floats) logits_.resize(floats);
+    chunk.logits = returns_logits ? logits.data() : logits_.data();
+    chunk.best = best.empty() ? nullptr : best.data();
+    pool_.run([this, chunk](Worker& worker) { run_chunk(worker, chunk); });
+    if (returns_logits) logits = logits.subspan(floats);
+    if (!best.empty()) best = best.subspan(chunk.wanted.size());
+  }
 }
 
-void CpuBackend::feed(const SequenceStep& step, std::span<float> logits) {
-  State& state = states_[step.slot];
-  std::span<const TokenId> tokens = step.tokens;
-  while (!tokens.empty()) {
-    const std::span<const TokenId> chunk = tokens.first(std::min(tokens.size(), kChunk));
-    tokens = tokens.subspan(chunk.size());
-    std::size_t wanted = 0;
-    if (step.which == Logits::All) wanted = chunk.size();
-    if (step.which == Logits::Last && tokens.empty()) wanted = 1;
-
-    pool_.run([this, &state, chunk, wanted, out = logits.data()](Worker& worker) {
-      run_chunk(worker, state, chunk, wanted, out);
-    });
-    logits = logits.subspan(wanted * config().vocab_size);
+// As many of the next rows as a chunk takes; a sequence may go on in the next one.
+CpuBackend::Chunk CpuBackend::next_chunk(std::span<const SequenceStep>& steps, std::size_t& read) {
+  std::size_t rows = 0;
+  std::size_t sequences = 0;
+  std::size_t wanted = 0;
+  while (!steps.empty() && rows < kChunk) {
+    const SequenceStep& step = steps.front();
+    const auto part = step.tokens.subspan(read, std::min(step.tokens.size() - read, kChunk - rows));
+    read += part.size();
+    const bool ends = read == step.tokens.size();
+    std::ranges::copy(part, tokens_.begin() + static_cast<std::ptrdiff_t>(rows));
+    sequences_[sequences++] = {&states_[step.slot], rows, rows + part.size()};
+    rows += part.size();
+    std::size_t first = rows;  // that wants logits
+    if (step.which == Logits::All) first = rows - part.size();
+    if (step.which == Logits::Last && ends) first = rows - 1;
+    while (first < rows) wanted_[wanted++] = static_cast<std::uint32_t>(first++);
+    if (ends) {
+      steps = steps.subspan(1);
+      read = 0;
+    }
   }
+  return {std::span(tokens_).first(rows), std::span(sequences_).first(sequences),
+          std::span(wanted_).first(wanted), nullptr, nullptr};
 }
 
 void CpuBackend::read_state(State& state, std::uint32_t slot) const {
@@ -76,10 +95,10 @@ void CpuBackend::write_state(const State& state, std::uint32_t slot) {
   transpose_matrices(states_[slot]);
 }
 
-void CpuBackend::run_chunk(Worker& worker, State& state, std::span<const TokenId> tokens,
-                           std::size_t wanted, float* logits) {
-  const StageContext context = {weights_, kernels_, activations_, state, worker, tokens.size()};
-  embed(context, tokens);
+void CpuBackend::run_chunk(Worker& worker, const Chunk& chunk) {
+  const StageContext context = {weights_,        kernels_, activations_,
+                                chunk.sequences, worker,   chunk.tokens.size()};
+  embed(context, chunk.tokens);
   for (std::uint32_t layer = 0; layer < config().layers; ++layer) {
     time_mix_in(context, layer);
     wkv(context, layer);
@@ -87,7 +106,13 @@ void CpuBackend::run_chunk(Worker& worker, State& state, std::span<const TokenId
     ffn_key(context, layer);
     ffn_value(context, layer);
   }
-  head(context, wanted, logits);
+  head(context, chunk.wanted, chunk.logits);
+  if (chunk.best == nullptr) return;
+  worker.share(chunk.wanted.size(), [&](std::size_t i) {
+    const std::size_t size = config().vocab_size;
+    const std::span<const float> logits(chunk.logits + i * size, size);
+    chunk.best[i] = static_cast<TokenId>(std::ranges::max_element(logits) - logits.begin());
+  });
 }
 
 }  // namespace gander

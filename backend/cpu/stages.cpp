@@ -108,43 +108,79 @@ struct Shift {
 };
 
 // LayerNorm and token shift: out = xx + (previous - xx) * mu for each of `shifts`, where previous
-// is the normalised vector of the token before: at the start of the chunk that is the state, at the
-// start of an item it is computed once more. The next state waits in buffers.last until nobody
-// reads the old one.
+// is the normalised vector of the token before: for a sequence's first row that is the state, at
+// the start of an item it is computed once more. The next states wait in buffers.last until nobody
+// reads the old ones. shift_state(state) is the state's part.
+template <typename ShiftState>
 void normalize_and_shift(const StageContext& context, const LayerNormWeights& norm,
-                         std::span<const float> state, std::initializer_list<Shift> shifts) {
-  constexpr std::size_t kTokens = 8;  // of an item
+                         ShiftState shift_state, std::initializer_list<Shift> shifts) {
+  const std::span<const SequenceRows> sequences = context.sequences;
   const std::size_t width = context.weights.source->config.width;
   const float epsilon = context.weights.source->config.norm_epsilon;
   const auto normalize = [&](std::size_t t, float* out) {
     context.kernels.normalize(context.buffers.x + t * width, norm.weight.data(), norm.bias.data(),
                               epsilon, width, out);
   };
-  context.worker.share(items_of(context.tokens, kTokens), [&](std::size_t item) {
-    const Range tokens = item_range(item, kTokens, context.tokens);
+  // Long items repeat little, but single tokens of many sequences have nothing to repeat.
+  const std::size_t size = std::min<std::size_t>(8, items_of(context.tokens, sequences.size()));
+  context.worker.share(items_of(context.tokens, size), [&](std::size_t item) {
+    const Range tokens = item_range(item, size, context.tokens);
     float* next = context.buffers.scratch[context.worker.index()];
     float* spare = next + (width + 15) / 16 * 16;
-    const float* previous = state.data();
-    if (tokens.begin > 0) {
-      normalize(tokens.begin - 1, spare);
-      previous = spare;
-    }
+    auto sequence = std::ranges::upper_bound(sequences, tokens.begin, {}, &SequenceRows::end);
+    const float* previous = spare;
+    if (tokens.begin > sequence->begin) normalize(tokens.begin - 1, spare);
     for (std::size_t t = tokens.begin; t < tokens.end; ++t) {
+      if (t == sequence->end) ++sequence;
+      if (t == sequence->begin) previous = shift_state(*sequence->state).data();
       normalize(t, next);
       for (const Shift& shift : shifts) {
         context.kernels.shift(next, previous, shift.mu.data(), width, shift.out.values + t * width);
         quantize(context, shift.out, t, {0, width});
       }
+      if (t + 1 == sequence->end) {
+        const auto index = static_cast<std::size_t>(sequence - sequences.begin());
+        std::copy_n(next, width, context.buffers.last + index * width);
+      }
       previous = next;
       std::swap(next, spare);
     }
-    if (tokens.end == context.tokens) std::copy_n(previous, width, context.buffers.last);
   });
 }
 
-void keep_shift(const StageContext& context, std::span<float> state, Range channels) {
-  std::copy(context.buffers.last + channels.begin, context.buffers.last + channels.end,
+// Channels of the next shift state of a sequence, by its number.
+void keep_shift(const StageContext& context, std::size_t sequence, std::span<float> state,
+                Range channels) {
+  const float* last = context.buffers.last + sequence * state.size();
+  std::copy(last + channels.begin, last + channels.end,
             state.begin() + static_cast<std::ptrdiff_t>(channels.begin));
+}
+
+// The recurrence of a head for a token, from what the matrices made of it to the gated y.
+void wkv_token(const StageContext& context, std::uint32_t layer, std::size_t t, std::size_t channel,
+               float* s) {
+  Activations& b = context.buffers;
+  const Kernels& kernels = context.kernels;
+  const Config& config = context.weights.source->config;
+  const TimeMixWeights& att = context.weights.source->layers[layer].att;
+  const std::size_t n = config.head_size;
+  const std::size_t at = t * config.width + channel;
+  kernels.decay(b.w + at, att.w0.data() + channel, n);
+  kernels.sigmoid(b.a + at, att.a0.data() + channel, n);
+  kernels.keys(b.k + at, b.a + at, att.k_k.data() + channel, att.k_a.data() + channel, n,
+               b.kk + at);
+  const float* v = b.v_first + at;
+  if (layer > 0) {
+    kernels.sigmoid(b.value_mix + at, att.v0.data() + channel, n);
+    kernels.value_residual(b.v + at, b.v_first + at, b.value_mix + at, n);
+    v = b.v + at;
+  }
+  float* y = b.y.values + at;
+  kernels.head_step({n, b.r + at, b.w + at, b.k + at, v, b.kk + at, b.a + at, s, y});
+  // GroupNorm: its groups are the heads.
+  kernels.normalize(y, att.ln_x.weight.data() + channel, att.ln_x.bias.data() + channel,
+                    config.norm_epsilon * static_cast<float>(n), n, y);
+  kernels.bonus_and_gate(y, b.r + at, b.k + at, att.r_k.data() + channel, v, b.g + at, n);
 }
 
 }  // namespace
@@ -165,7 +201,7 @@ void time_mix_in(const StageContext& context, std::uint32_t layer) {
   const LayerWeights& weights = context.weights.source->layers[layer];
   const TimeMixWeights& att = weights.att;
   const CpuLayer& matrices = context.weights.layers[layer];
-  normalize_and_shift(context, weights.ln1, context.state.att_shift(layer),
+  normalize_and_shift(context, weights.ln1, [&](State& state) { return state.att_shift(layer); },
                       {{att.x_r, b.xr},
                        {att.x_w, b.xw},
                        {att.x_k, b.xk},
@@ -184,9 +220,7 @@ void time_mix_in(const StageContext& context, std::uint32_t layer) {
 
 void wkv(const StageContext& context, std::uint32_t layer) {
   Activations& b = context.buffers;
-  const Kernels& kernels = context.kernels;
   const Config& config = context.weights.source->config;
-  const TimeMixWeights& att = context.weights.source->layers[layer].att;
   const CpuLayer& matrices = context.weights.layers[layer];
   const Product low_rank[] = {{matrices.w2, b.low_w, {b.w, {}}},
                               {matrices.a2, b.low_a, {b.a, {}}},
@@ -194,34 +228,21 @@ void wkv(const StageContext& context, std::uint32_t layer) {
                               {matrices.v2, b.low_v, {b.value_mix, {}}}};  // no rows in layer 0
   const std::size_t n = config.head_size;
   const bool whole_tiles = n % kRowTile == 0;
-  if (!whole_tiles) multiply(context, low_rank);
-  context.worker.share(config.heads, [&](std::size_t head) {
-    const std::size_t channel = head * n;  // the head's first
+  // A head's rows belong to its item, unless the sequences share the reading of them.
+  const bool own_rows = whole_tiles && context.sequences.size() == 1;
+  if (!own_rows) multiply(context, low_rank);
+  context.worker.share(config.heads * context.sequences.size(), [&](std::size_t item) {
+    const std::size_t index = item / config.heads;
+    const SequenceRows& sequence = context.sequences[index];
+    const std::size_t channel = item % config.heads * n;  // the head's first
     const Range rows_of_head = {channel, channel + n};
-    keep_shift(context, context.state.att_shift(layer), rows_of_head);
+    keep_shift(context, index, sequence.state->att_shift(layer), rows_of_head);
     for (const Product& product : low_rank) {
-      if (whole_tiles) product_rows(context, product, rows_of_head);
+      if (own_rows) product_rows(context, product, rows_of_head);
     }
-
-    float* s = context.state.matrix(layer).data() + channel * n;
-    for (std::size_t t = 0; t < context.tokens; ++t) {
-      const std::size_t at = t * config.width + channel;
-      kernels.decay(b.w + at, att.w0.data() + channel, n);
-      kernels.sigmoid(b.a + at, att.a0.data() + channel, n);
-      kernels.keys(b.k + at, b.a + at, att.k_k.data() + channel, att.k_a.data() + channel, n,
-                   b.kk + at);
-      const float* v = b.v_first + at;
-      if (layer > 0) {
-        kernels.sigmoid(b.value_mix + at, att.v0.data() + channel, n);
-        kernels.value_residual(b.v + at, b.v_first + at, b.value_mix + at, n);
-        v = b.v + at;
-      }
-      float* y = b.y.values + at;
-      kernels.head_step({n, b.r + at, b.w + at, b.k + at, v, b.kk + at, b.a + at, s, y});
-      // GroupNorm: its groups are the heads.
-      kernels.normalize(y, att.ln_x.weight.data() + channel, att.ln_x.bias.data() + channel,
-                        config.norm_epsilon * static_cast<float>(n), n, y);
-      kernels.bonus_and_gate(y, b.r + at, b.k + at, att.r_k.data() + channel, v, b.g + at, n);
+    float* s = sequence.state->matrix(layer).data() + channel * n;
+    for (std::size_t t = sequence.begin; t < sequence.end; ++t) {
+      wkv_token(context, layer, t, channel, s);
       if (whole_tiles) quantize(context, b.y, t, rows_of_head);
     }
   });
@@ -242,7 +263,7 @@ void time_mix_out(const StageContext& context, std::uint32_t layer) {
 void ffn_key(const StageContext& context, std::uint32_t layer) {
   Activations& b = context.buffers;
   const LayerWeights& weights = context.weights.source->layers[layer];
-  normalize_and_shift(context, weights.ln2, context.state.ffn_shift(layer),
+  normalize_and_shift(context, weights.ln2, [&](State& state) { return state.ffn_shift(layer); },
                       {{weights.ffn.x_k, b.xk}});
   const Product product[] = {
       {context.weights.layers[layer].ffn_key, b.xk, b.h, Epilogue::SquaredRelu}};
@@ -253,24 +274,26 @@ void ffn_value(const StageContext& context, std::uint32_t layer) {
   const Activations& b = context.buffers;
   const Product product[] = {
       {context.weights.layers[layer].ffn_value, b.h, {b.x, {}}, Epilogue::Add}};
-  multiply(context, product,
-           [&](Range rows) { keep_shift(context, context.state.ffn_shift(layer), rows); });
+  multiply(context, product, [&](Range rows) {
+    for (std::size_t i = 0; i < context.sequences.size(); ++i) {
+      keep_shift(context, i, context.sequences[i].state->ffn_shift(layer), rows);
+    }
+  });
 }
 
-void head(const StageContext& context, std::size_t wanted, float* logits) {
-  if (wanted == 0) return;
+void head(const StageContext& context, std::span<const std::uint32_t> wanted, float* logits) {
+  if (wanted.empty()) return;
   const Weights& weights = *context.weights.source;
   const std::size_t width = weights.config.width;
-  const std::size_t first = context.tokens - wanted;
   const Input& out = context.buffers.xr;
-  context.worker.share(wanted, [&](std::size_t t) {
-    context.kernels.normalize(context.buffers.x + (first + t) * width, weights.ln_out.weight.data(),
+  context.worker.share(wanted.size(), [&](std::size_t i) {
+    context.kernels.normalize(context.buffers.x + wanted[i] * width, weights.ln_out.weight.data(),
                               weights.ln_out.bias.data(), weights.config.norm_epsilon, width,
-                              out.values + t * width);
-    quantize(context, out, t, {0, width});
+                              out.values + i * width);
+    quantize(context, out, i, {0, width});
   });
-  const StageContext rows = {context.weights, context.kernels, context.buffers,
-                             context.state,   context.worker,  wanted};
+  const StageContext rows = {context.weights,   context.kernels, context.buffers,
+                             context.sequences, context.worker,  wanted.size()};
   const Product product[] = {{context.weights.head, out, {logits, {}}}};
   multiply(rows, product);
 }

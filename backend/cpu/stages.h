@@ -13,14 +13,22 @@
 
 namespace gander {
 
+/// Rows begin to end - 1 of every buffer are the next tokens of the sequence that has `state`.
+struct SequenceRows {
+  State* state;
+  std::size_t begin, end;
+};
+
 /// One thread's view of the work on a chunk of tokens.
 struct StageContext {
   const CpuWeights& weights;
   const Kernels& kernels;
   Activations& buffers;
-  State& state;
+  /// One after the other, each with at least one row, each state once. What it points to may be
+  /// read within steps of the worker only.
+  std::span<const SequenceRows> sequences;
   Worker& worker;      ///< this thread
-  std::size_t tokens;  ///< rows in use of every buffer
+  std::size_t tokens;  ///< rows in use of every buffer: those of all sequences
 };
 
 /// Stage by stage through the model; every thread calls each function. A stage is one or two steps
@@ -32,7 +40,7 @@ void wkv(const StageContext& context, std::uint32_t layer);           // B
 void time_mix_out(const StageContext& context, std::uint32_t layer);  // C
 void ffn_key(const StageContext& context, std::uint32_t layer);       // D
 void ffn_value(const StageContext& context, std::uint32_t layer);     // E
-/// Logits of the last `wanted` tokens, [wanted][V].
-void head(const StageContext& context, std::size_t wanted, float* logits);
+/// Logits of some rows, [wanted rows][V].
+void head(const StageContext& context, std::span<const std::uint32_t> wanted, float* logits);
 
 }  // namespace gander
