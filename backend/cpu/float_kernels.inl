@@ -108,10 +108,7 @@ inline void float_tiles(const PackedProduct& p, std::size_t begin, std::size_t e
     return;
   }
   for (std::size_t index = begin; index < end; ++index) {
-    std::size_t t = 0;
-    for (; t + kPackedTokens <= p.tokens; t += kPackedTokens) {
-      float_tile<Type, kPackedTokens>(p, index, t);
-    }
-    for (; t < p.tokens; ++t) float_tile<Type, 1>(p, index, t);
+    in_blocks(p.tokens,
+              [&](std::size_t t, auto tokens) { float_tile<Type, tokens()>(p, index, t); });
   }
 }

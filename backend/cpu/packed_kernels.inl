@@ -362,16 +362,20 @@ inline void whole_tile(const PackedProduct& p, std::size_t index, std::size_t t)
   }
 }
 
-// Bytes m of the four words a[m] become word m: the transpose of a 4 by 4 matrix of bytes.
-inline void transpose_bytes(const std::uint32_t (&a)[4], std::uint32_t (&out)[4]) {
-  const std::uint32_t even01 = (a[0] & 0x00ff00ffU) | ((a[1] & 0x00ff00ffU) << 8);
-  const std::uint32_t odd01 = ((a[0] >> 8) & 0x00ff00ffU) | (a[1] & 0xff00ff00U);
-  const std::uint32_t even23 = (a[2] & 0x00ff00ffU) | ((a[3] & 0x00ff00ffU) << 8);
-  const std::uint32_t odd23 = ((a[2] >> 8) & 0x00ff00ffU) | (a[3] & 0xff00ff00U);
-  out[0] = (even01 & 0xffffU) | (even23 << 16);
-  out[1] = (odd01 & 0xffffU) | (odd23 << 16);
-  out[2] = (even01 >> 16) | (even23 & 0xffff0000U);
-  out[3] = (odd01 >> 16) | (odd23 & 0xffff0000U);
+// Four lines of sixteen words, [4][16], whose words are turned: byte m of the words of lane i in
+// line 0 to 3 become word i of line m, a transpose of 4 by 4 bytes in every lane. One plain loop,
+// which compilers make vectors of.
+inline void transpose_bytes(const std::uint32_t (&a)[4][kLanes], std::uint32_t (&out)[4][kLanes]) {
+  for (std::size_t i = 0; i < kLanes; ++i) {
+    const std::uint32_t even01 = (a[0][i] & 0x00ff00ffU) | ((a[1][i] & 0x00ff00ffU) << 8);
+    const std::uint32_t odd01 = ((a[0][i] >> 8) & 0x00ff00ffU) | (a[1][i] & 0xff00ff00U);
+    const std::uint32_t even23 = (a[2][i] & 0x00ff00ffU) | ((a[3][i] & 0x00ff00ffU) << 8);
+    const std::uint32_t odd23 = ((a[2][i] >> 8) & 0x00ff00ffU) | (a[3][i] & 0xff00ff00U);
+    out[0][i] = (even01 & 0xffffU) | (even23 << 16);
+    out[1][i] = (odd01 & 0xffffU) | (odd23 << 16);
+    out[2][i] = (even01 >> 16) | (even23 & 0xffff0000U);
+    out[3][i] = (odd01 >> 16) | (odd23 & 0xffff0000U);
+  }
 }
 
 // A column tile's lines of four columns become those of row tiles: [piece][quad][half][64].
@@ -379,22 +383,16 @@ template <typename Tile>
 inline void unpack(const Tile& tile, std::uint8_t* pieces) {
   constexpr std::size_t kQuads = Tile::kColumns / 4;
   for (unsigned quad = 0; quad < kQuads; ++quad) {
-    std::uint32_t columns[4][2][kLanes];
+    std::uint32_t columns[2][4][kLanes];  // [half]
     for (unsigned i = 0; i < 4; ++i) {
       Bytes weights[2];
       load_line(tile, 4 * quad, i, weights);
-      std::memcpy(columns[i][0], &weights[0], 64);
-      std::memcpy(columns[i][1], &weights[1], 64);
+      std::memcpy(columns[0][i], &weights[0], 64);
+      std::memcpy(columns[1][i], &weights[1], 64);
     }
     for (std::size_t half = 0; half < 2; ++half) {
       std::uint32_t lines[4][kLanes];
-      for (std::size_t lane = 0; lane < kLanes; ++lane) {
-        std::uint32_t words[4];
-        for (std::size_t i = 0; i < 4; ++i) words[i] = columns[i][half][lane];
-        std::uint32_t turned[4];
-        transpose_bytes(words, turned);
-        for (std::size_t i = 0; i < 4; ++i) lines[i][lane] = turned[i];
-      }
+      transpose_bytes(columns[half], lines);
       for (std::size_t slice = 0; slice < 4; ++slice) {
         const std::size_t piece = 2 * half + slice / 2;
         std::memcpy(pieces + ((piece * kQuads + quad) * 2 + slice % 2) * 64, lines[slice], 64);
@@ -426,6 +424,17 @@ inline void add_piece(const PackedProduct& p, const Tile& tile, const std::uint8
 
 // Tokens whose products share unpacked weights in registers.
 constexpr std::size_t kPackedTokens = kParts == 1 ? 8 : 2;
+// Fewer than these skip the zeros of each in a column tile, more read it whole: unpacking it costs
+// as much as some tokens, and with more tokens fewer columns are zero for all.
+constexpr std::size_t kUnpackedTokens = 4;
+
+// Calls block(t, size) for blocks of all tokens: as many of kPackedTokens as there are, then
+// halves.
+template <std::size_t Size = kPackedTokens, typename Block>
+inline void in_blocks(std::size_t tokens, Block block, std::size_t t = 0) {
+  for (; t + Size <= tokens; t += Size) block(t, std::integral_constant<std::size_t, Size>{});
+  if constexpr (Size > 1) in_blocks<Size / 2>(tokens, block, t);
+}
 
 // A column tile for all tokens, each sub-tile unpacked once.
 template <typename Tile>
@@ -438,13 +447,9 @@ inline void unpacked_tile(const PackedProduct& p, std::size_t index) {
     unpack(tile[sub], pieces);
     const std::size_t column = sub * Tile::kColumns;
     for (std::size_t piece = 0; piece < kColumnTile / kRowTile; ++piece) {
-      std::size_t t = 0;
-      for (; t + kPackedTokens <= p.tokens; t += kPackedTokens) {
-        add_piece<Tile, kPackedTokens>(p, tile[sub], pieces, piece, column, t, sums);
-      }
-      for (; t < p.tokens; ++t) {
-        add_piece<Tile, 1>(p, tile[sub], pieces, piece, column, t, sums);
-      }
+      in_blocks(p.tokens, [&](std::size_t t, auto tokens) {
+        add_piece<Tile, tokens()>(p, tile[sub], pieces, piece, column, t, sums);
+      });
     }
   }
   for (std::size_t t = 0; t < p.tokens; ++t) {
@@ -458,13 +463,11 @@ template <template <std::size_t> typename Tile>
 inline void all_tiles(const PackedProduct& p, std::size_t begin, std::size_t end) {
   for (std::size_t index = begin; index < end; ++index) {
     if (p.matrix.tile_rows == kRowTile) {
-      std::size_t t = 0;
-      for (; t + kPackedTokens <= p.tokens; t += kPackedTokens) {
-        whole_tile<Tile<kRowTile>, 2, kPackedTokens>(p, index, t);
-      }
-      for (; t < p.tokens; ++t) whole_tile<Tile<kRowTile>, 2, 1>(p, index, t);
-    } else if (p.tokens == 1) {
-      whole_tile<Tile<kColumnTile>, 8, 1>(p, index, 0);
+      in_blocks(p.tokens, [&](std::size_t t, auto tokens) {
+        whole_tile<Tile<kRowTile>, 2, tokens()>(p, index, t);
+      });
+    } else if (p.tokens < kUnpackedTokens) {
+      for (std::size_t t = 0; t < p.tokens; ++t) whole_tile<Tile<kColumnTile>, 8, 1>(p, index, t);
     } else {
       unpacked_tile<Tile<kColumnTile>>(p, index);
     }
