@@ -6,7 +6,7 @@
 
 #include "tests/support/cli.h"
 
-// `gander bench sync` and `gander bench roofline`, on the emulation.
+// `gander bench batch`, and on the emulation `gander bench sync` and `gander bench roofline`.
 namespace gander {
 namespace {
 
@@ -47,6 +47,34 @@ std::size_t count(const std::string& text, const std::string& part) {
   std::size_t found = 0;
   for (std::size_t at = 0; (at = text.find(part, at)) != std::string::npos; ++at) ++found;
   return found;
+}
+
+TEST(CliBench, BatchMeasuresEveryShape) {
+  const CliFolder folder;
+  const std::string svg = folder.bare_model() + ".svg";
+  const std::vector<std::string> arguments = {
+      "bench",       "batch", folder.bare_model(), "--backend", "cpu",   "--steps", "2",
+      "--sequences", "3",     "--prefill",         "40",        "--svg", svg};
+  std::vector<std::string> with_json = arguments;
+  with_json.emplace_back("--json");
+  const json result = json::parse(run_gander(with_json).out);
+  std::vector<int> sequences;
+  std::vector<int> prefill;
+  for (const json& times : result["decode"]) sequences.push_back(times["sequences"]);
+  for (const json& times : result["prefill"]) prefill.push_back(times["prefill"]);
+  EXPECT_EQ(sequences, (std::vector<int>{1, 2, 3}));
+  EXPECT_EQ(prefill, (std::vector<int>{16, 32, 40}));
+  const json& mixed = result["mixed"];
+  EXPECT_EQ(mixed["sequences"], 3);
+  EXPECT_EQ(mixed["prefill"], 40);
+  EXPECT_GT(mixed["seconds"]["min"], 0);
+  EXPECT_LE(mixed["seconds"]["min"], mixed["seconds"]["median"]);
+  EXPECT_LE(mixed["seconds"]["median"], mixed["seconds"]["max"]);
+  EXPECT_NEAR(mixed["tokens_per_second"].get<double>(),
+              43 / mixed["seconds"]["median"].get<double>(), 1);
+  EXPECT_THAT(read_svg(svg), HasSubstr("mixed 3 × 1 + 40"));
+
+  EXPECT_THAT(run_gander(arguments).out, ContainsRegex("mixed +3 × 1 . 40 "));
 }
 
 TEST(CliBench, SyncShowsEveryWayOfWaiting) {

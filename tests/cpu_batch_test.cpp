@@ -103,8 +103,7 @@ TEST(CpuBatch, AnyScheduleLeavesTheSameBits) {
 // One token each of some sequences: every remainder of the kernels' blocks of rows.
 TEST(CpuBatch, AnyNumberOfSequences) {
   constexpr std::uint32_t kSlots = 20;
-  for (const DataType type : {DataType::Q4_K, DataType::Q5_K, DataType::Q6_K, DataType::Q8_0,
-                              DataType::Q4_0, DataType::F16}) {
+  for (const DataType type : {DataType::Q4_K, DataType::Q6_K, DataType::Q8_0, DataType::F16}) {
     const auto weights = batch_weights(synthetic_config(256), type);
     const std::size_t vocabulary = weights->config.vocab_size;
     const std::vector<TokenId> tokens = some_tokens(weights->config, kSlots);
@@ -117,7 +116,7 @@ TEST(CpuBatch, AnyNumberOfSequences) {
         expected.insert(expected.end(), logits.begin(), logits.end());
       }
       CpuBackend together(weights, 2, **kernels, kSlots);
-      for (const std::uint32_t count : {1U, 2U, 3U, 5U, 8U, 14U, kSlots}) {
+      for (const std::uint32_t count : {1U, 3U, 7U, 14U, kSlots}) {
         std::vector<SequenceStep> steps;
         for (std::uint32_t slot = 0; slot < count; ++slot) {
           together.reset(slot);
@@ -158,6 +157,11 @@ TEST(CpuBatch, LogitsOrTheBestAloneAreTheSame) {
   std::vector<float> logits((text.size() + 1) * weights->config.vocab_size);
   std::vector<TokenId> best(text.size() + 1);
   backend.step(steps, logits, best);
+  for (std::size_t row = 0; row < best.size(); ++row) {
+    const std::size_t vocabulary = weights->config.vocab_size;
+    const auto of_row = std::span(logits).subspan(row * vocabulary, vocabulary);
+    EXPECT_EQ(best[row], std::ranges::max_element(of_row) - of_row.begin()) << row;
+  }
   for (std::uint32_t slot = 0; slot < 2; ++slot) backend.reset(slot);
   std::vector<float> logits_alone(logits.size());
   backend.step(steps, logits_alone);

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
-#include <functional>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "apps/gander/bench_tokens.h"
 #include "apps/gander/commands.h"
+#include "apps/gander/gpu_bench.h"
 #include "apps/gander/json.h"
 #include "apps/gander/terminal.h"
 
@@ -18,6 +20,7 @@ struct BenchBatchOptions {
   std::uint32_t sequences = 32;
   std::uint32_t prefill = 512;
   std::uint32_t steps = 8;
+  std::string svg;  ///< a file for the plot; empty: none
   bool json = false;
 };
 
@@ -48,16 +51,8 @@ class BatchBench {
   BatchBench(const Model& model, const BenchBatchOptions& options)
       : options_(options),
         text_(bench_tokens(model, std::max(options.prefill, options.sequences + kContext))),
-        best_(options.sequences + 1) {
-    if (!options.model.skip_memory_check) check_memory(model);
-    Progress progress("loading", 1000);
-    BackendOptions with_slots = backend_options(options.model);
-    with_slots.slots = options.sequences + 1;
-    with_slots.progress = [&progress](std::uint64_t done, std::uint64_t all) {
-      progress.update(done * 1000 / all);
-    };
-    backend_ = create_backend(options.model.backend, model.weights, with_slots);
-  }
+        backend_(create_backend(model, options.model, options.sequences + 1)),
+        best_(options.sequences + 1) {}
 
   std::string description() const { return backend_->description(); }
 
@@ -142,20 +137,45 @@ Json batch_times_json(const BatchTimes& times) {
   return json;
 }
 
+// Sequences × tokens.
+std::string shape_name(const BatchTimes& times) {
+  if (times.prefill == 0) return fmt::format("{} × 1", times.sequences);
+  if (times.sequences == 0) return fmt::format("1 × {}", times.prefill);
+  return fmt::format("{} × 1 + {}", times.sequences, times.prefill);
+}
+
+BarChart batch_chart(const Model& model, const std::string& backend, const BatchResults& results) {
+  BarChart chart;
+  chart.title = "Steps of many sequences, and of prompts";
+  chart.subtitle = fmt::format("{} on {}", model.path.substr(model.path.rfind('/') + 1), backend);
+  chart.axis = "tokens a second";
+  const auto add = [&](std::string_view name, const BatchTimes& times, bool begins_group) {
+    chart.bars.push_back(
+        {.label = fmt::format("{} {}", name, shape_name(times)),
+         .value = times.speed(),
+         .note = fmt::format("{:.0f} tok/s, {:.4g} ms a step", times.speed(), 1e3 * times.median()),
+         .begins_group = begins_group});
+  };
+  for (const BatchTimes& times : results.decode) add("decode", times, false);
+  for (const BatchTimes& times : results.prefill) {
+    add("prefill", times, &times == &results.prefill.front());
+  }
+  add("mixed", results.mixed, true);
+  return chart;
+}
+
 void print_batch_times(std::string_view name, const BatchTimes& times, const std::string& against) {
-  const std::string shape =
-      times.sequences > 0 && times.prefill > 0
-          ? fmt::format("{} × 1 + {}", times.sequences, times.prefill)
-          : fmt::format("{} × {}", std::max(1U, times.sequences), std::max(1U, times.prefill));
-  print(fmt::format("{:<8} {:>12} {:>11.3f} {:>11.3f} {:>11.3f} {:>11.1f} {:>9}\n", name, shape,
-                    1e3 * times.median(), 1e3 * times.seconds.front(), 1e3 * times.seconds.back(),
-                    times.speed(), against));
+  print(fmt::format("{:<8} {:>12} {:>11.3f} {:>11.3f} {:>11.3f} {:>11.1f} {:>9}\n", name,
+                    shape_name(times), 1e3 * times.median(), 1e3 * times.seconds.front(),
+                    1e3 * times.seconds.back(), times.speed(), against));
 }
 
 int bench_batch(const BenchBatchOptions& options) {
+  SvgFile svg(options.svg);
   const Model model = open_model(options.model);
   BatchBench bench(model, options);
   const BatchResults results = measure_batches(bench, options);
+  svg.write(batch_chart(model, bench.description(), results));
   if (options.json) {
     Json decode = Json::array();
     Json prefill = Json::array();
@@ -205,6 +225,7 @@ void add_bench_batch_command(CLI::App& bench, Action& action) {
   add("--prefill", options->prefill, "tokens of a prompt, at the most");
   add("--steps", options->steps, "steps of each shape that count, after two that do not");
   command->add_flag("--json", options->json, "print one JSON object");
+  command->add_option("--svg", options->svg, "draw it too")->option_text("FILE");
   add_model_options(*command, options->model);
   command->footer(
       "Shapes: 1, 2, 4, ... sequences that read a token each; prompts of 16, 32, ... tokens; and\n"

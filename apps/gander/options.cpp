@@ -103,11 +103,13 @@ BackendOptions backend_options(const ModelOptions& options) {
   return backend;
 }
 
-std::unique_ptr<Backend> create_backend(const Model& model, const ModelOptions& options) {
+std::unique_ptr<Backend> create_backend(const Model& model, const ModelOptions& options,
+                                        std::uint32_t slots) {
   // On the way to an NVIDIA GPU weights take no more of this memory than a piece of them.
   if (!options.skip_memory_check && options.backend != "cuda") check_memory(model);
   Progress progress("loading", 1000);
   BackendOptions backend = backend_options(options);
+  backend.slots = slots;
   backend.progress = [&progress](std::uint64_t done, std::uint64_t all) {
     progress.update(done * 1000 / all);
   };

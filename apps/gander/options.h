@@ -47,8 +47,9 @@ void add_model_options(CLI::App& command, ModelOptions& options);
 Model open_model(const ModelOptions& options);
 /// What a backend is created with. Warnings go to stderr, and so does a bar while weights load.
 BackendOptions backend_options(const ModelOptions& options);
-/// Checks the memory and creates the backend.
-std::unique_ptr<Backend> create_backend(const Model& model, const ModelOptions& options);
+/// Checks the memory and creates the backend, for so many sequences.
+std::unique_ptr<Backend> create_backend(const Model& model, const ModelOptions& options,
+                                        std::uint32_t slots = 1);
 
 /// Options of the commands that generate text.
 struct SamplerOptions {
