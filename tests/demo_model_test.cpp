@@ -18,7 +18,7 @@
 namespace gander {
 namespace {
 
-constexpr float kTolerance = 2e-2F;  // of a logit, F16 weights against float64
+constexpr float kLogitTolerance = 2e-2F;  // of a logit, F16 weights against float64
 
 std::string source_path(const std::string& name) {
   return std::string(GANDER_SOURCE_DIR) + "/" + name;
@@ -106,17 +106,17 @@ TEST(DemoModel, OriginalReproducesTheReference) {
     backend->forward(prompt["tokens"].get<std::vector<TokenId>>(), Logits::Last, logits);
     for (const auto& [token, logit] :
          prompt["top20"].get<std::vector<std::pair<TokenId, float>>>()) {
-      EXPECT_NEAR(logits[token], logit, kTolerance) << prompt["text"] << " " << token;
+      EXPECT_NEAR(logits[token], logit, kLogitTolerance) << prompt["text"] << " " << token;
     }
     double sum = 0;
     for (const float logit : logits) sum += logit;
     EXPECT_NEAR(sum, prompt["logit_sum"].get<double>(),
-                kTolerance * static_cast<double>(logits.size()));
+                kLogitTolerance * static_cast<double>(logits.size()));
 
     for (const auto& token : prompt["greedy_48"]) {
       std::vector<float> sorted = logits;
       std::ranges::nth_element(sorted, sorted.begin() + 1, std::greater());
-      if (sorted[0] - sorted[1] < kTolerance) break;
+      if (sorted[0] - sorted[1] < kLogitTolerance) break;
       ASSERT_EQ(best(logits), token.get<TokenId>()) << prompt["text"];
       const TokenId chosen = best(logits);
       backend->forward({&chosen, 1}, Logits::Last, logits);
