@@ -202,8 +202,9 @@ void measure(const std::string& model, const Options& options) {
   const auto weights = random_model(model);
   const double made = seconds_since();
   LoadingMemory memory;
-  gpu::GpuBackend backend(weights, gpu::open_cuda_device(),
-                          {.progress = [&](std::uint64_t, std::uint64_t) { memory.look(); }});
+  gpu::GpuBackend backend(
+      weights, gpu::open_cuda_device(),
+      {.batch_rows = 512, .progress = [&](std::uint64_t, std::uint64_t) { memory.look(); }});
   const double loaded = seconds_since();
   const std::uint64_t bytes = bytes_per_token(*weights);
   fmt::print("{} on {}: {} dispatches a token, {:.0f} MB; made in {:.1f} s, loaded in {:.1f} s\n",
