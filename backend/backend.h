@@ -40,6 +40,10 @@ class Backend {
   /// throws nothing.
   virtual void forward(std::span<const TokenId> tokens, Logits which, std::span<float> logits) = 0;
 
+  /// Lengths of prompts, ascending, that between them take all ways it has of reading more than a
+  /// token at once; none where those leave the same bits as reading one by one.
+  virtual std::span<const std::uint32_t> telling_lengths() const { return {}; }
+
   /// Sequences it holds: slots 0 to slots() - 1.
   virtual std::uint32_t slots() const = 0;
   /// Feeds several sequences, each slot at most once. Of the rows that want logits, in the order of

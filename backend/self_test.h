@@ -15,6 +15,10 @@ namespace gander {
 struct SelfTest {
   double logits_error = 0, state_error = 0;
   double tolerance = 0;
+  /// Of prompts read at once, from the same tokens read one by one; there batches may round more.
+  double prompt_error = 0;
+  double prompt_tolerance = 0;
+  bool reads_at_once = false;         ///< it has ways of its own for prompts, and those were tested
   bool generates = false;             ///< it has a generator, and that was tested too
   bool takes_likeliest = true;        ///< what it chose greedily were the largest logits
   std::vector<std::uint32_t> layers;  ///< of the model that ran, in this order
@@ -22,7 +26,8 @@ struct SelfTest {
 
   /// False for NaN.
   bool passed() const {
-    return logits_error <= tolerance && state_error <= tolerance && takes_likeliest;
+    return logits_error <= tolerance && state_error <= tolerance &&
+           prompt_error <= prompt_tolerance && takes_likeliest;
   }
   /// For people, without a period: what is wrong, or how good it is.
   std::string verdict() const;
@@ -37,7 +42,8 @@ std::vector<std::uint32_t> layers_to_test(const Weights& weights);
 
 /// Runs three tokens through these layers of the model, with its own embedding and head, on the
 /// backend and on the reference: every kernel that a token of the model needs, with every type it
-/// meets. Then two tokens are generated greedily, if the backend can.
+/// meets. Then two tokens are generated greedily, if the backend can, and prompts are read at once
+/// and token by token, if that is not the same (Backend::telling_lengths).
 SelfTest self_test(const Weights& weights, const OpenBackend& open);
 
 /// What `open` makes of the weights once its self-test has passed. Throws Error, naming the backend

@@ -50,8 +50,9 @@ if(TARGET gander_app)
                  "Metal stand-in:;${never}" ENVIRONMENT
                  "HOME=${PROJECT_BINARY_DIR}/metal_home;${environment}")
   endfunction()
-  gander_metal_cli_test(Generates "^, there" warning "" --backend metal)
-  gander_metal_cli_test(GeneratesOnMacOs14 "^, there" warning "GANDER_STANDIN_MACOS=14" --backend metal)
+  gander_metal_cli_test(Generates "^, there" warning "" --backend metal --no-self-test)
+  gander_metal_cli_test(GeneratesOnMacOs14 "^, there" warning "GANDER_STANDIN_MACOS=14" --backend metal
+                        --no-self-test)
   gander_metal_cli_test(ChoosesMetal "^, there" warning "" --backend auto --sync layer)
   gander_metal_cli_test(FallsBack "warning: metal is not used: Metal does not compile.*, there"
                         "no warning" "GANDER_STANDIN_FAIL=compile")

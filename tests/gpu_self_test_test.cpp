@@ -37,7 +37,8 @@ struct MixedModel {
 };
 
 std::unique_ptr<Backend> emulated(std::shared_ptr<const Weights> weights) {
-  return std::make_unique<GpuBackend>(std::move(weights), open_test_device());
+  return std::make_unique<GpuBackend>(std::move(weights), open_test_device(),
+                                      GpuOptions{.batch_rows = 16});
 }
 
 TEST(SelfTest, RunsEveryMatrixInEveryTypeItHas) {
@@ -66,7 +67,9 @@ TEST(SelfTest, PassesOnTheEmulation) {
   EXPECT_TRUE(test.generates);
   EXPECT_THAT(test.layers, ElementsAre(0, 1, 4));
   EXPECT_GT(test.logits_error, 0);
-  EXPECT_THAT(test.verdict(), HasSubstr("3e-03 is allowed"));
+  EXPECT_GT(test.prompt_error, 0) << "batches round more";
+  EXPECT_LT(test.prompt_error, 5e-3);
+  EXPECT_THAT(test.verdict(), HasSubstr("1e-03 is allowed"));
 }
 
 // A kernel may be right for all types but one, which only one layer has.
@@ -94,7 +97,7 @@ TEST(SelfTest, TheCpuBackendIsAllowedToRound) {
     return create_backend("cpu", std::move(part), {.threads = 1});
   });
   EXPECT_TRUE(test.passed()) << test.verdict();
-  EXPECT_GT(test.logits_error, 3e-3);
+  EXPECT_GT(test.logits_error, 1e-3);
   EXPECT_FALSE(test.generates);
 }
 
@@ -152,6 +155,52 @@ TEST(SelfTest, NoticesWrongChoices) {
     EXPECT_FALSE(test.takes_likeliest) << wrong;
     EXPECT_FALSE(test.passed());
     EXPECT_THAT(test.verdict(), HasSubstr("not the largest logits"));
+  }
+}
+
+// A backend that reads prompts of `wrong` tokens as if one of them was another.
+class WrongPrompt final : public Backend {
+ public:
+  WrongPrompt(std::unique_ptr<Backend> inner, std::size_t wrong)
+      : inner_(std::move(inner)), wrong_(wrong) {}
+
+  const Config& config() const override { return inner_->config(); }
+  std::string description() const override { return inner_->description(); }
+  void forward(std::span<const TokenId> tokens, Logits which, std::span<float> logits) override {
+    std::vector<TokenId> read(tokens.begin(), tokens.end());
+    if (read.size() == wrong_) read[1] = (read[1] + 1) % config().vocab_size;
+    inner_->forward(read, which, logits);
+  }
+  std::uint32_t slots() const override { return inner_->slots(); }
+  void step(std::span<const SequenceStep> steps, std::span<float> logits,
+            std::span<TokenId> best) override {
+    inner_->step(steps, logits, best);
+  }
+  void read_state(State& state, std::uint32_t slot) const override {
+    inner_->read_state(state, slot);
+  }
+  void write_state(const State& state, std::uint32_t slot) override {
+    inner_->write_state(state, slot);
+  }
+  void reset(std::uint32_t slot) override { inner_->reset(slot); }
+  std::span<const std::uint32_t> telling_lengths() const override {
+    return inner_->telling_lengths();
+  }
+
+ private:
+  std::unique_ptr<Backend> inner_;
+  std::size_t wrong_;
+};
+
+TEST(SelfTest, NoticesWrongPrompts) {
+  const MixedModel model;
+  for (const std::size_t wrong : {8U, 40U}) {
+    const SelfTest test = self_test(model.weights, [&](std::shared_ptr<const Weights> part) {
+      return std::make_unique<WrongPrompt>(emulated(std::move(part)), wrong);
+    });
+    EXPECT_FALSE(test.passed());
+    EXPECT_LE(test.logits_error, test.tolerance);
+    EXPECT_THAT(test.verdict(), HasSubstr("prompts read at once are off by"));
   }
 }
 

@@ -36,6 +36,9 @@ int selftest(const SelftestOptions& options) {
                        {"logits_error", result.logits_error},
                        {"state_error", result.state_error},
                        {"tolerance", result.tolerance},
+                       {"reads_at_once", result.reads_at_once},
+                       {"prompt_error", result.prompt_error},
+                       {"prompt_tolerance", result.prompt_tolerance},
                        {"layers", result.layers},
                        {"generates", result.generates},
                        {"takes_likeliest", result.takes_likeliest},
@@ -47,6 +50,11 @@ int selftest(const SelftestOptions& options) {
                       result.verdict()));
     if (result.generates && result.takes_likeliest) {
       print("what it generates greedily are the largest logits\n");
+    }
+    if (result.reads_at_once && result.passed()) {
+      print(fmt::format(
+          "prompts read at once are off by {:.1e} from token by token, {:.0e} is allowed\n",
+          result.prompt_error, result.prompt_tolerance));
     }
     print(fmt::format("{:.1f} s\n", result.seconds));
   }

@@ -165,6 +165,11 @@ void GpuBackend::step(std::span<const SequenceStep> steps, std::span<float> logi
                    });
 }
 
+std::span<const std::uint32_t> GpuBackend::telling_lengths() const {
+  if (!batch_) return {};
+  return gpu::telling_lengths(persistent_ != nullptr);
+}
+
 void GpuBackend::one_by_one(std::span<const TokenId> tokens, Logits which,
                             std::span<float> logits) {
   const std::size_t vocabulary = config().vocab_size;

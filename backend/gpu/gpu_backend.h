@@ -70,6 +70,7 @@ class GpuBackend final : public Backend {
   std::uint32_t slots() const override { return slots_; }
   void step(std::span<const SequenceStep> steps, std::span<float> logits,
             std::span<TokenId> best = {}) override;
+  std::span<const std::uint32_t> telling_lengths() const override;
   void read_state(State& state, std::uint32_t slot = 0) const override;
   void write_state(const State& state, std::uint32_t slot = 0) override;
   void reset(std::uint32_t slot = 0) override;

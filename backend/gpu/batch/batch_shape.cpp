@@ -56,6 +56,13 @@ bool has_tiles(bool tensor, const DeviceInfo& info) {
   });
 }
 
+std::span<const std::uint32_t> telling_lengths(bool tensor) {
+  static constexpr std::array<std::uint32_t, 4> kTensor = {8, 48, 100, 160};
+  static constexpr std::array<std::uint32_t, 2> kSimd = {8, 40};
+  if (tensor) return kTensor;
+  return kSimd;
+}
+
 // The smallest that has room for all tokens, else the largest.
 ProductTile tile_for(std::uint32_t tokens, bool tensor, const DeviceInfo& info) {
   if (!tensor) return tokens <= kSimdTiles[0].tokens ? kSimdTiles[0] : kSimdTiles[1];

@@ -42,6 +42,10 @@ ProductTile tile_for(std::uint32_t tokens, bool tensor, const DeviceInfo& info);
 /// Whether any tile fits in the device's group memory.
 bool has_tiles(bool tensor, const DeviceInfo& info);
 
+/// A number of tokens for each of these tiles but the one for a thousand and more, which is another
+/// only wider.
+std::span<const std::uint32_t> telling_lengths(bool tensor);
+
 /// Parts that the columns of a matrix of `config.width` rows are cut into, so that its few tiles
 /// keep a large device busy. They depend on the model only: so does the order of a sum.
 std::uint32_t slices_for(const Config& config, std::uint32_t columns);

@@ -195,7 +195,7 @@ StageCosts measure_trace(GpuBackend& backend) {
       seconds[k + 1 == times.size() ? 5 : k % 5] += static_cast<double>(times[k]) * 1e-9 / tokens;
     }
   }
-  const auto bytes = traced_bytes(persistent.weights(), backend.memory().state.all.size);
+  const auto bytes = traced_bytes(persistent.weights(), backend.memory().state.slot(0).size);
   const auto operations = operations_of(backend.weights(), costs.active);
   for (std::size_t k = 0; k < kKernels.size(); ++k) {
     StageCost cost = {.name = name_of(kKernels[k]),
