@@ -60,32 +60,45 @@ static inline uint2 nibbles_of_chunk(uint4 nibbles, uint i) {
   return words >> uint2(4u * (i / 2u)) & uint2(0x0f0f0f0fu);
 }
 
+// Of Q4_K and Q5_K: scale and offset of chunk i, d scale and -dmin minimum.
+struct TilePairs {
+  uint2 scales;
+  uint d, half_tile;
+
+  float2 of_chunk(uint i) const {
+    const uint pair = (i < 2u ? scales.x : scales.y) >> (16u * half_tile);
+    const float2 both = halves_of(d);
+    return float2(both.x * level_of(pair & 255u), -both.y * level_of(pair >> 8 & 255u));
+  }
+};
+
+static inline TilePairs tile_pairs(TilePlace place, device const uchar* scales) {
+  TilePairs pairs;
+  pairs.scales = two_words(scales, place.lane + 2u * place.pair);
+  pairs.d = ((device const uint*)scales)[64u + place.row];
+  pairs.half_tile = place.half_tile;
+  return pairs;
+}
+
 struct TileShareQ4_K {
   struct Raw {
     uint4 nibbles;
-    uint2 scales;
-    uint d, half_tile;
+    TilePairs pairs;
   };
   static uint chunk(uint i, uint part) { return chunk_of_lanes(i, part); }
   static Raw load(device const uchar* matrix, uint row, uint step, uint part, uint columns) {
     const TilePlace place = tile_place(matrix, row, step, columns, 16u * 148u);
-    device const uchar* scales = place.tile + 2048u;
     Raw raw;
     raw.nibbles = tile_nibbles(place, part);
-    raw.scales = two_words(scales, place.lane + 2u * place.pair);
-    raw.d = ((device const uint*)scales)[64u + place.row];
-    raw.half_tile = place.half_tile;
+    raw.pairs = tile_pairs(place, place.tile + 2048u);
     return raw;
   }
   static Share decode(Raw raw, uint, uint) {
-    const float2 d = halves_of(raw.d);
-    const uint2 pairs = raw.scales >> uint2(16u * raw.half_tile);
     Share share;
 #pragma unroll
     for (uint i = 0u; i < 4u; ++i) {
-      const uint pair = i < 2u ? pairs.x : pairs.y;
-      scale_chunk(share, i, nibbles_of_chunk(raw.nibbles, i), d.x * level_of(pair & 255u),
-                  -d.y * level_of(pair >> 8 & 255u));
+      const float2 by = raw.pairs.of_chunk(i);
+      scale_chunk(share, i, nibbles_of_chunk(raw.nibbles, i), by.x, by.y);
     }
     return share;
   }
@@ -94,34 +107,28 @@ struct TileShareQ4_K {
 struct TileShareQ5_K {
   struct Raw {
     uint4 nibbles;
-    uint2 scales, fifths;
-    uint d, half_tile;
+    uint2 fifths;
+    TilePairs pairs;
   };
   static uint chunk(uint i, uint part) { return chunk_of_lanes(i, part); }
   static Raw load(device const uchar* matrix, uint row, uint step, uint part, uint columns) {
     const TilePlace place = tile_place(matrix, row, step, columns, 16u * 180u);
-    device const uchar* scales = place.tile + 2560u;
     Raw raw;
     raw.nibbles = tile_nibbles(place, part);
     // Runs 0 and 1 of the half tile, or 2 and 3, come to the same bits.
     raw.fifths = two_words(place.tile + 2048u + 256u * place.half_tile, place.lane + 2u * part)
                  << uint2(4u * place.pair);
-    raw.scales = two_words(scales, place.lane + 2u * place.pair);
-    raw.d = ((device const uint*)scales)[64u + place.row];
-    raw.half_tile = place.half_tile;
+    raw.pairs = tile_pairs(place, place.tile + 2560u);
     return raw;
   }
   static Share decode(Raw raw, uint, uint) {
-    const float2 d = halves_of(raw.d);
-    const uint2 pairs = raw.scales >> uint2(16u * raw.half_tile);
     Share share;
 #pragma unroll
     for (uint i = 0u; i < 4u; ++i) {
-      const uint pair = i < 2u ? pairs.x : pairs.y;
+      const float2 by = raw.pairs.of_chunk(i);
       const uint shift = 7u - (2u * (i / 2u) + i % 2u);
       const uint2 fifths = raw.fifths >> uint2(shift) & uint2(0x01010101u);
-      scale_chunk(share, i, nibbles_of_chunk(raw.nibbles, i) | fifths << uint2(4u),
-                  d.x * level_of(pair & 255u), -d.y * level_of(pair >> 8 & 255u));
+      scale_chunk(share, i, nibbles_of_chunk(raw.nibbles, i) | fifths << uint2(4u), by.x, by.y);
     }
     return share;
   }

@@ -5,9 +5,26 @@
 
 // Weights of the transposed value matrix as halves. A thread has four units, `unit` to unit + 3, of
 // eight channels from `channel` on: 32 weights, which share their scales. A format says
-//   Raw, load(matrix, unit, channel)   as they are stored, in registers
+//   Raw, load(matrix, unit, channel)   as they are stored (transposed.h), in registers
 //   decode(raw)                        words[4 i ... 4 i + 3] are unit i's channels
 // `unit` is a multiple of four. Units past the last are zero, channels are padded.
+
+template <typename Units>
+struct UnitShare {
+  struct Raw {
+    typename Units::Words units[4];
+    typename Units::Scales scales;
+  };
+  static Raw load(device const uchar* matrix, uint unit, uint channel) {
+    Raw raw = {};
+#pragma unroll
+    for (uint i = 0u; i < 4u; ++i) {
+      if (unit + i < kFfnWidth) raw.units[i] = Units::words(matrix, unit + i, channel);
+    }
+    if (unit < kFfnWidth) raw.scales = Units::scales(matrix, unit, channel);
+    return raw;
+  }
+};
 
 // Scale and offset of a channel.
 struct ChannelScales {
@@ -34,31 +51,7 @@ static inline uint4 high_nibbles(uint word) {
   return (uint4(word) >> uint4(16u, 20u, 24u, 28u)) & 15u;
 }
 
-// Words of the unit in a part of `bits` a channel; zero past the last unit.
-static inline uint load_unit_word(device const uchar* part, uint unit, uint channel) {
-  return unit < kFfnWidth ? eight_nibbles(part_row(part, unit, 4u), channel) : 0u;
-}
-static inline uint4 load_unit_words(device const uchar* matrix, uint unit, uint channel) {
-  if (unit >= kFfnWidth) return uint4(0u);
-  return *(device const uint4*)(part_row(matrix, unit, 16u) + 2u * channel);
-}
-
-// Four units of 16-bit floats.
-struct UnitWords {
-  uint4 units[4];
-};
-static inline UnitWords load_four_units(device const uchar* matrix, uint unit, uint channel) {
-  UnitWords words;
-#pragma unroll
-  for (uint i = 0u; i < 4u; ++i) words.units[i] = load_unit_words(matrix, unit + i, channel);
-  return words;
-}
-
-struct UnitShareF16 {
-  typedef UnitWords Raw;
-  static Raw load(device const uchar* matrix, uint unit, uint channel) {
-    return load_four_units(matrix, unit, channel);
-  }
+struct UnitShareF16 : UnitShare<UnitsF16> {
   static Share decode(Raw raw) {
     Share share;
 #pragma unroll
@@ -67,11 +60,7 @@ struct UnitShareF16 {
   }
 };
 
-struct UnitShareBF16 {
-  typedef UnitWords Raw;
-  static Raw load(device const uchar* matrix, uint unit, uint channel) {
-    return load_four_units(matrix, unit, channel);
-  }
+struct UnitShareBF16 : UnitShare<UnitsBF16> {
   static Share decode(Raw raw) {
     Share share;
 #pragma unroll
@@ -83,19 +72,7 @@ struct UnitShareBF16 {
   }
 };
 
-struct UnitShareF32 {
-  struct Raw {
-    Eight units[4];
-  };
-  static Raw load(device const uchar* matrix, uint unit, uint channel) {
-    Raw raw;
-#pragma unroll
-    for (uint i = 0u; i < 4u; ++i) {
-      raw.units[i] = eight(float4(0.0f), float4(0.0f));
-      if (unit + i < kFfnWidth) raw.units[i] = UnitsF32::words(matrix, unit + i, channel);
-    }
-    return raw;
-  }
+struct UnitShareF32 : UnitShare<UnitsF32> {
   static Share decode(Raw raw) {
     Share share;
 #pragma unroll
@@ -111,36 +88,22 @@ struct UnitShareF32 {
   }
 };
 
-// The nibbles of four units and what scales them all: their channels' scales lie in rows of 32
-// units or more. Past the last unit nothing is loaded, and the scales are zero.
-struct UnitShareQ8_0 {
-  struct Raw {
-    uint2 units[4];
-    uint4 d;
-  };
-  static Raw load(device const uchar* matrix, uint unit, uint channel) {
-    Raw raw;
-    raw.d = uint4(0u);
-    for (uint i = 0u; i < 4u; ++i) raw.units[i] = uint2(0u);
-    if (unit < kFfnWidth) {  // a whole block of 32
+// d (q + offset), where eight d are halves.
+static inline ChannelScales scales_of_halves(uint4 d, float offset) {
+  ChannelScales by;
 #pragma unroll
-      for (uint i = 0u; i < 4u; ++i) {
-        raw.units[i] = *(device const uint2*)(part_row(matrix, unit + i, 8u) + channel);
-      }
-      device const uchar* d_part = matrix + part_bytes(kFfnWidth, 8u);
-      raw.d = *(device const uint4*)(part_row(d_part, unit / 32u, 16u) + 2u * channel);
-    }
-    return raw;
+  for (uint c = 0u; c < 8u; ++c) {
+    by.scale[c] = halves_of(d[c / 2u])[c % 2u];
+    by.offset[c] = offset * by.scale[c];
   }
+  return by;
+}
+
+struct UnitShareQ8_0 : UnitShare<UnitsQ8_0> {
   static Share decode(Raw raw) {
-    ChannelScales by;
-#pragma unroll
-    for (uint c = 0u; c < 8u; ++c) {
-      by.scale[c] = halves_of(raw.d[c / 2u])[c % 2u];
-      by.offset[c] = -128.0f * by.scale[c];
-    }
-    Share share;
+    const ChannelScales by = scales_of_halves(raw.scales, -128.0f);
     const uint4 shift = uint4(0u, 8u, 16u, 24u);
+    Share share;
 #pragma unroll
     for (uint i = 0u; i < 4u; ++i) {
       const uint2 levels = raw.units[i] ^ uint2(0x80808080u);
@@ -150,46 +113,23 @@ struct UnitShareQ8_0 {
   }
 };
 
-struct UnitShareQ4_0 {
-  struct Raw {
-    uint4 units, d;
-  };
-  static Raw load(device const uchar* matrix, uint unit, uint channel) {
-    Raw raw;
+template <typename Raw>
+static inline Share scale_nibbles(thread const Raw& raw, ChannelScales by) {
+  Share share;
 #pragma unroll
-    for (uint i = 0u; i < 4u; ++i) raw.units[i] = load_unit_word(matrix, unit + i, channel);
-    raw.d = uint4(0u);
-    if (unit < kFfnWidth) {
-      device const uchar* d_part = matrix + part_bytes(kFfnWidth, 4u);
-      raw.d = *(device const uint4*)(part_row(d_part, unit / 32u, 16u) + 2u * channel);
-    }
-    return raw;
+  for (uint i = 0u; i < 4u; ++i) {
+    scale_unit(share, i, low_nibbles(raw.units[i]), high_nibbles(raw.units[i]), by);
   }
+  return share;
+}
+
+struct UnitShareQ4_0 : UnitShare<UnitsQ4_0> {
   static Share decode(Raw raw) {
-    ChannelScales by;
-#pragma unroll
-    for (uint c = 0u; c < 8u; ++c) {
-      by.scale[c] = halves_of(raw.d[c / 2u])[c % 2u];
-      by.offset[c] = -8.0f * by.scale[c];
-    }
-    Share share;
-#pragma unroll
-    for (uint i = 0u; i < 4u; ++i) {
-      scale_unit(share, i, low_nibbles(raw.units[i]), high_nibbles(raw.units[i]), by);
-    }
-    return share;
+    return scale_nibbles(raw, scales_of_halves(raw.scales, -8.0f));
   }
 };
 
-// Of Q4_K and Q5_K; zeros past the last unit.
-static inline PairScales load_pair_scales(device const uchar* pairs_part, uint unit, uint channel) {
-  if (unit < kFfnWidth) return pair_scales(pairs_part, unit, channel);
-  PairScales scales;
-  scales.pairs = uint4(0u);
-  scales.d0 = uint4(0u);
-  scales.d1 = uint4(0u);
-  return scales;
-}
+// Of Q4_K and Q5_K: d scale q - dmin minimum.
 static inline ChannelScales channel_scales(PairScales scales) {
   ChannelScales by;
 #pragma unroll
@@ -202,99 +142,43 @@ static inline ChannelScales channel_scales(PairScales scales) {
   return by;
 }
 
-struct UnitShareQ4_K {
-  struct Raw {
-    uint4 units;
-    PairScales scales;
-  };
-  static Raw load(device const uchar* matrix, uint unit, uint channel) {
-    Raw raw;
-#pragma unroll
-    for (uint i = 0u; i < 4u; ++i) raw.units[i] = load_unit_word(matrix, unit + i, channel);
-    raw.scales = load_pair_scales(matrix + part_bytes(kFfnWidth, 4u), unit, channel);
-    return raw;
-  }
-  static Share decode(Raw raw) {
-    const ChannelScales by = channel_scales(raw.scales);
-    Share share;
-#pragma unroll
-    for (uint i = 0u; i < 4u; ++i) {
-      scale_unit(share, i, low_nibbles(raw.units[i]), high_nibbles(raw.units[i]), by);
-    }
-    return share;
-  }
+struct UnitShareQ4_K : UnitShare<UnitsQ4_K> {
+  static Share decode(Raw raw) { return scale_nibbles(raw, channel_scales(raw.scales)); }
 };
 
-struct UnitShareQ5_K {
-  struct Raw {
-    uint4 units, fifths;
-    PairScales scales;
-  };
-  static Raw load(device const uchar* matrix, uint unit, uint channel) {
-    device const uchar* fifths = matrix + part_bytes(kFfnWidth, 4u);
-    Raw raw;
-#pragma unroll
-    for (uint i = 0u; i < 4u; ++i) {
-      raw.units[i] = load_unit_word(matrix, unit + i, channel);
-      raw.fifths[i] =
-          unit + i < kFfnWidth ? uint(part_row(fifths, unit + i, 1u)[channel / 8u]) : 0u;
-    }
-    raw.scales = load_pair_scales(fifths + part_bytes(kFfnWidth, 1u), unit, channel);
-    return raw;
-  }
+struct UnitShareQ5_K : UnitShare<UnitsQ5_K> {
   static Share decode(Raw raw) {
     const ChannelScales by = channel_scales(raw.scales);
     const uint4 index = uint4(0u, 1u, 2u, 3u);
     Share share;
 #pragma unroll
     for (uint i = 0u; i < 4u; ++i) {
-      const uint fifths = raw.fifths[i];
-      scale_unit(share, i, low_nibbles(raw.units[i]) | (uint4(fifths) >> index & 1u) << 4,
-                 high_nibbles(raw.units[i]) | (uint4(fifths >> 4) >> index & 1u) << 4, by);
+      const uint nibbles = raw.units[i].nibbles;
+      const uint fifths = raw.units[i].bits;
+      scale_unit(share, i, low_nibbles(nibbles) | (uint4(fifths) >> index & 1u) << 4,
+                 high_nibbles(nibbles) | (uint4(fifths >> 4) >> index & 1u) << 4, by);
     }
     return share;
   }
 };
 
-struct UnitShareQ6_K {
-  struct Raw {
-    uint4 units, upper, d;
-    uint2 scales;
-  };
-  static Raw load(device const uchar* matrix, uint unit, uint channel) {
-    device const uchar* upper_part = matrix + part_bytes(kFfnWidth, 4u);
-    device const uchar* scales_part = upper_part + part_bytes(kFfnWidth, 2u);
-    device const uchar* d_part = scales_part + part_bytes(kFfnWidth / 16u, 8u);
-    Raw raw;
-    raw.d = uint4(0u);
-    raw.scales = uint2(0u);
-#pragma unroll
-    for (uint i = 0u; i < 4u; ++i) {
-      raw.units[i] = load_unit_word(matrix, unit + i, channel);
-      device const ushort* upper = (device const ushort*)part_row(upper_part, unit + i, 2u);
-      raw.upper[i] = unit + i < kFfnWidth ? uint(upper[channel / 8u]) : 0u;
-    }
-    if (unit < kFfnWidth) {
-      raw.scales = *(device const uint2*)(part_row(scales_part, unit / 16u, 8u) + channel);
-      raw.d = *(device const uint4*)(part_row(d_part, unit / 256u, 16u) + 2u * channel);
-    }
-    return raw;
-  }
+struct UnitShareQ6_K : UnitShare<UnitsQ6_K> {
   static Share decode(Raw raw) {
     ChannelScales by;
 #pragma unroll
     for (uint c = 0u; c < 8u; ++c) {
-      const uint byte = raw.scales[c / 4u] >> (8u * (c % 4u)) & 255u;
-      by.scale[c] = halves_of(raw.d[c / 2u])[c % 2u] * (level_of(byte ^ 128u) - 128.0f);
+      const uint byte = raw.scales.scales[c / 4u] >> (8u * (c % 4u)) & 255u;
+      by.scale[c] = halves_of(raw.scales.d[c / 2u])[c % 2u] * (level_of(byte ^ 128u) - 128.0f);
       by.offset[c] = -32.0f * by.scale[c];
     }
     const uint4 shift = uint4(0u, 2u, 4u, 6u);
     Share share;
 #pragma unroll
     for (uint i = 0u; i < 4u; ++i) {
-      const uint upper = raw.upper[i];
-      scale_unit(share, i, low_nibbles(raw.units[i]) | (uint4(upper) >> shift & 3u) << 4,
-                 high_nibbles(raw.units[i]) | (uint4(upper >> 8) >> shift & 3u) << 4, by);
+      const uint nibbles = raw.units[i].nibbles;
+      const uint upper = raw.units[i].bits;
+      scale_unit(share, i, low_nibbles(nibbles) | (uint4(upper) >> shift & 3u) << 4,
+                 high_nibbles(nibbles) | (uint4(upper >> 8) >> shift & 3u) << 4, by);
     }
     return share;
   }

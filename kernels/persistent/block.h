@@ -124,8 +124,13 @@ static inline void enter(Block block, uint round, uint which) {
   store_now(block.counters + GANDER_ENTERED + block.index, reading(round, which));
 }
 
+// Returns when all blocks have entered the stage; a barrier has to follow.
 static inline void wait_for_readers(Block block, uint stage) {
-  wait_for_readers(block.counters + GANDER_ENTERED, block.count, block.thread_index, stage);
+  device const uint* entered = block.counters + GANDER_ENTERED + block.thread_index;
+  bool waits = false;
+  do {
+    waits = block.thread_index < block.count && int(load_now(entered) - stage) < 0;
+  } while (try_again(waits));
 }
 
 // Vectors of the token that the next one shifts: the last block keeps them for itself until all

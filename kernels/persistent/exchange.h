@@ -115,12 +115,3 @@ static inline Quads receive_x(Residual residual, uint index, uint count) {
   }
   return x;
 }
-
-// Returns when all blocks have entered the stage; a barrier has to follow.
-static inline void wait_for_readers(device const uint* entered, uint blocks, uint index,
-                                    uint stage) {
-  bool waits = false;
-  do {
-    waits = index < blocks && int(load_now(entered + index) - stage) < 0;
-  } while (try_again(waits));
-}

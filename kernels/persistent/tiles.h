@@ -25,8 +25,8 @@ static inline uint4 run_levels(uint2 row, uint2 row_8) {
   return uint4(row.x, row_8.x, row.y, row_8.y);
 }
 
-// The vector's bytes of a half tile, for the four runs: b is this lane's, of the column that is
-// its.
+// The other factor for the four runs of a half tile: the vector's bytes in the lane's column, zero
+// where that is of another run.
 struct Columns {
   uint2 at[4];
 };
@@ -81,13 +81,22 @@ static inline uint word(threadgroup const uchar* words, uint index) {
   return ((threadgroup const uint*)words)[index];
 }
 
-// d and dmin of a row, and its runs' scales and minimums: bytes 2 h and 2 h + 1 of half tile h.
+// What a row's run of each half tile counts for, of Q4_K and Q5_K: d scale times the unit of its
+// levels, and dmin minimum.
 struct RowScales {
   float2 scale, minimum;
+
+  // Of half tile h: the products of levels and integers, and the run's scale and sum.
+  float sum(uint h, float products, float2 run) const {
+    return run.x * scale[h] * products - run.y * minimum[h];
+  }
 };
 
-static inline RowScales row_scales(uint d_word, uint bytes, float unit) {
-  const float2 d = halves_of(d_word);
+// Of the lane's row g, or g + 8 where `upper` is 1.
+static inline RowScales row_scales(threadgroup const uchar* words, uint upper, uint lane,
+                                   float unit) {
+  const float2 d = halves_of(word(words, 64u + 8u * upper + lane / 4u));
+  const uint bytes = word(words, 32u * upper + lane);
   const float d_unit = d.x * unit;
   RowScales scales;
   scales.scale = float2(d_unit * float(bytes & 255u), d_unit * float(bytes >> 16u & 255u));
@@ -101,9 +110,8 @@ struct TileQ4_K {
   static float2 multiply(threadgroup const uchar* tile, uint lane, SharedVector x, uint number) {
     threadgroup const uchar* scales = tile + GANDER_NIBBLES;
     const float unit = nibble_unit(lane);
-    const RowScales row = row_scales(word(scales, 64u + lane / 4u), word(scales, lane), unit);
-    const RowScales row_8 =
-        row_scales(word(scales, 72u + lane / 4u), word(scales, 32u + lane), unit);
+    const RowScales row = row_scales(scales, 0u, lane, unit);
+    const RowScales row_8 = row_scales(scales, 1u, lane, unit);
     float2 sum = float2(0.0f);
 #pragma unroll
     for (uint h = 0u; h < 2u; ++h) {
@@ -111,8 +119,7 @@ struct TileQ4_K {
           multiply_nibbles(line(tile, 2u * h, lane), line(tile, 2u * h + 1u, lane),
                            columns_of_32(x, number, h, lane));
       const float2 run = run_scale(x, number, h, lane);
-      sum.x += run.x * row.scale[h] * products.x - run.y * row.minimum[h];
-      sum.y += run.x * row_8.scale[h] * products.y - run.y * row_8.minimum[h];
+      sum += float2(row.sum(h, products.x, run), row_8.sum(h, products.y, run));
     }
     return sum;
   }
@@ -126,9 +133,8 @@ struct TileQ5_K {
   static float2 multiply(threadgroup const uchar* tile, uint lane, SharedVector x, uint number) {
     threadgroup const uchar* fifths = tile + GANDER_NIBBLES;
     threadgroup const uchar* scales = fifths + 512u;
-    const RowScales row = row_scales(word(scales, 64u + lane / 4u), word(scales, lane), 0.125f);
-    const RowScales row_8 =
-        row_scales(word(scales, 72u + lane / 4u), word(scales, 32u + lane), 0.125f);
+    const RowScales row = row_scales(scales, 0u, lane, 0.125f);
+    const RowScales row_8 = row_scales(scales, 1u, lane, 0.125f);
     float2 sum = float2(0.0f);
 #pragma unroll
     for (uint h = 0u; h < 2u; ++h) {
@@ -145,9 +151,8 @@ struct TileQ5_K {
                                        columns.at[run], sums);
       }
       const float2 products = joined(sums);
-      const float2 scale = run_scale(x, number, h, lane);
-      sum.x += scale.x * row.scale[h] * products.x - scale.y * row.minimum[h];
-      sum.y += scale.x * row_8.scale[h] * products.y - scale.y * row_8.minimum[h];
+      const float2 run = run_scale(x, number, h, lane);
+      sum += float2(row.sum(h, products.x, run), row_8.sum(h, products.y, run));
     }
     return sum;
   }

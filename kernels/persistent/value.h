@@ -1,7 +1,7 @@
 #pragma once
 
 #include "../transposed.h"
-#include "rows.h"
+#include "block.h"
 
 // Stage E: what a tile of channels gets from a slice of the hidden units. Units that are zero are
 // not read, so this matrix, by hidden unit, is no part of the stream.
@@ -121,20 +121,20 @@ static inline Slice slice_of(uint block, uint slices) {
   return slice;
 }
 
-static inline void run_value(Results results, device const uchar* value, uint type, uint block,
-                             uint slices, device const uint* entered, uint blocks, uint stage,
-                             threadgroup uchar* memory, uint warp, uint lane) {
-  const Slice slice = slice_of(block, slices);
+static inline void run_value(Block block, device const uchar* value, uint type, uint slices,
+                             Results results) {
+  const Slice slice = slice_of(block.index, slices);
   if (slice.begin == slice.end) return;
   const Eight sums = sum_slice(type, value, results.hidden, results.round, slice.begin, slice.end,
-                               warp, lane, slice.channel + 8u * lane);
-  threadgroup float* partials = (threadgroup float*)memory;
-  threadgroup float4* own = (threadgroup float4*)(partials + GANDER_VALUE_TILE * warp) + 2u * lane;
+                               block.warp, block.lane, slice.channel + 8u * block.lane);
+  threadgroup float* partials = (threadgroup float*)block.memory.vector;
+  threadgroup float4* own =
+      (threadgroup float4*)(partials + GANDER_VALUE_TILE * block.warp) + 2u * block.lane;
   own[0] = sums.low;
   own[1] = sums.high;
-  wait_for_readers(entered, blocks, 32u * warp + lane, stage);
+  wait_for_readers(block, reading(results.round, 1u));
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  const uint channel = 32u * warp + lane;
+  const uint channel = block.thread_index;
   if (channel >= GANDER_VALUE_TILE) return;
   float sum = 0.0f;
   for (uint i = 0u; i < GANDER_TOKEN_WARPS; ++i) sum += partials[GANDER_VALUE_TILE * i + channel];
