@@ -25,6 +25,9 @@ struct Config {
   std::uint32_t rank_g = 0;      ///< of the gate
   float norm_epsilon = 1e-5F;    ///< LayerNorms; the GroupNorm uses head_size times this
 
+  /// Of all low-rank vectors together.
+  std::uint64_t ranks() const { return std::uint64_t{rank_w} + rank_a + rank_v + rank_g; }
+
   bool operator==(const Config&) const = default;
 };
 

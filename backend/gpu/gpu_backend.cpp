@@ -70,8 +70,9 @@ GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<D
   }
   plan_ = plan_memory(*weights_, shapes_, device_->info(), slots_);
   const bool generates = sync_ == SyncMode::Async && !options.unfused;
-  const bool tensor = options.persistent && PersistentToken::supports(*weights_, device_->info());
-  const bool batches = generates && options.batch_rows > 0 && has_tiles(tensor, device_->info());
+  const bool token_kernel = runs_token_kernel(options);
+  const bool batches =
+      generates && options.batch_rows > 0 && has_tiles(token_kernel, device_->info());
   if (!batches && slots_ != 1) {
     fail(
         "{} sequences at once run as batches: not with --unfused or --sync, nor on NVIDIA GPUs of "
@@ -83,7 +84,7 @@ GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<D
   }
   if (options.unfused) plan_.activation_bytes += unfused_bytes(config, device_->info());
   if (generates) plan_.state_bytes += GpuGenerator::plan_bytes(config, device_->info());
-  place(options);
+  place(options, token_kernel);
   tokens_ = {device_->allocate(kPlaces * sizeof(TokenId), "tokens"), 0, kPlaces * sizeof(TokenId)};
   for (std::uint32_t place = 0; place < kPlaces; ++place) {
     const View token = tokens_.part(place * sizeof(TokenId), sizeof(TokenId));
@@ -106,12 +107,16 @@ GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<D
   }
 }
 
-void GpuBackend::place(const GpuOptions& options) {
-  const DeviceInfo& info = device_->info();
-  // An operation, or a layer, can be waited for only when it is a dispatch.
+// An operation, or a layer, can be waited for only when it is a dispatch.
+bool GpuBackend::runs_token_kernel(const GpuOptions& options) const {
   const bool whole = sync_ == SyncMode::Async || sync_ == SyncMode::Token;
-  if (options.persistent && whole && !options.unfused &&
-      PersistentToken::supports(*weights_, info)) {
+  return options.persistent && whole && !options.unfused &&
+         PersistentToken::supports(*weights_, device_->info());
+}
+
+void GpuBackend::place(const GpuOptions& options, bool token_kernel) {
+  const DeviceInfo& info = device_->info();
+  if (token_kernel) {
     persistent_ = std::make_unique<PersistentToken>(*weights_, slots_, *device_);
     plan_.weights = {};
     plan_.weights.copied_bytes = persistent_->bytes();

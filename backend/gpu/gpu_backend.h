@@ -90,7 +90,8 @@ class GpuBackend final : public Backend {
 
  private:
   void finish() const { device_->wait(last_); }
-  void place(const GpuOptions& options);
+  bool runs_token_kernel(const GpuOptions& options) const;
+  void place(const GpuOptions& options, bool token_kernel);
   void one_by_one(std::span<const TokenId> tokens, Logits which, std::span<float> logits);
   Program record(const View& token, bool logits) const;
 

@@ -15,8 +15,7 @@ LayerBuffers make_layer_buffers(const Config& config, std::uint32_t value_slices
   pool.add(buffers.x, floats(width));
   pool.add(buffers.normalized, floats(width));
   pool.add(buffers.projected, floats(3 * width));
-  pool.add(buffers.low_rank,
-           floats(std::uint64_t{config.rank_w} + config.rank_a + config.rank_v + config.rank_g));
+  pool.add(buffers.low_rank, floats(config.ranks()));
   pool.add(buffers.v_first, floats(width));
   pool.add(buffers.gated, floats(width));
   pool.add(buffers.hidden, floats(config.ffn_width));

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "backend/gpu/unfused_dispatcher.h"
+#include "base/median.h"
 
 namespace gander::gpu {
 
@@ -36,12 +37,6 @@ double generate_seconds(GpuBackend& backend, const Way& way, std::uint32_t token
   const auto begin = std::chrono::steady_clock::now();
   generate(backend.device(), way, tokens);
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  const std::size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
 SyncCost cost_of(GpuBackend& backend, const Way& way, std::uint32_t tokens, std::uint32_t runs,

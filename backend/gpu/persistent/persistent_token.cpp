@@ -61,10 +61,8 @@ std::uint64_t bytes_once(const TokenWeights& placed, bool logits) {
 
 bool PersistentToken::supports(const Weights& weights, const DeviceInfo& info) {
   const Config& config = weights.config;
-  const std::uint64_t ranks =
-      std::uint64_t{config.rank_w} + config.rank_a + config.rank_v + config.rank_g;
   if (info.resident_groups < GANDER_TOKEN_MIN_BLOCKS ||
-      info.resident_groups > GANDER_TOKEN_THREADS || ranks > 2 * GANDER_TOKEN_THREADS ||
+      info.resident_groups > GANDER_TOKEN_THREADS || config.ranks() > 2 * GANDER_TOKEN_THREADS ||
       config.head_size != 64 || config.width % 256 != 0 || config.width > GANDER_TOKEN_MAX_WIDTH ||
       config.ffn_width % 256 != 0 || config.width / GANDER_VALUE_TILE > info.resident_groups) {
     return false;
@@ -94,12 +92,10 @@ PersistentToken::PersistentToken(const Weights& weights, std::uint32_t slots, De
   tables_.add(pieces_, bytes_of(plan_.pieces));
   tables_.add(segments_, bytes_of(plan_.segments));
   const std::uint64_t width = config.width;
-  const std::uint64_t ranks =
-      std::uint64_t{config.rank_w} + config.rank_a + config.rank_v + config.rank_g;
   tables_.add(sums_, 2 * width * sizeof(std::int64_t));
   tables_.add(kept_, 2 * width * sizeof(float));
   tables_.add(projected_, 3 * width * sizeof(float));
-  tables_.add(low_rank_, ranks * sizeof(float));
+  tables_.add(low_rank_, config.ranks() * sizeof(float));
   tables_.add(gated_, width * sizeof(float));
   tables_.add(hidden_, config.ffn_width * sizeof(float));
   tables_.add(counters_, (2 + device.info().resident_groups) * sizeof(std::uint32_t));

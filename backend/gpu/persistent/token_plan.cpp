@@ -28,7 +28,6 @@ struct Stream {
   std::uint32_t piece_bytes = 0;  // of all pieces of an item but the last
 
   bool tiled() const { return item_rows > 1; }
-  std::uint64_t bytes() const { return std::uint64_t{segment.items} * item_bytes; }
 };
 
 Stream make_stream(const Placed& placed, std::uint32_t role, std::uint32_t stage,
@@ -235,14 +234,13 @@ LayerPlan plan_layer(const PlacedLayer& layer) {
   return plan;
 }
 
-// What a stage has between the ring and the segments: a vector in either form, the sums of stage
-// E's warps, or what a head needs.
+// What a stage has behind the ring: a vector in either form, the sums of stage E's warps, or what a
+// head needs.
 std::uint32_t vector_bytes(const Config& config) {
   const std::uint32_t floats = 4 * config.width;
   const std::uint32_t integers = 2 * config.width + config.width / 4;
   const std::uint32_t sums = GANDER_TOKEN_WARPS * GANDER_VALUE_TILE * 4;
-  const std::uint32_t ranks = config.rank_w + config.rank_a + config.rank_v + config.rank_g;
-  const std::uint32_t head = 4 * (10 * config.head_size + ranks);
+  const auto head = static_cast<std::uint32_t>(4 * (10 * config.head_size + config.ranks()));
   return (std::max({floats, integers, sums, head}) + 15) / 16 * 16;
 }
 
@@ -252,7 +250,8 @@ TokenPlan plan_token(const Config& config, const TokenWeights& weights, const De
   const std::uint32_t blocks = info.resident_groups;
   TokenPlan plan;
   plan.parameters.vector_bytes = vector_bytes(config);
-  // A block has at most three segments in each of a layer's stages, fewer on the average.
+  // Segments are one for each of a layer's three stages that stream, more where a matrix has many
+  // rows for few blocks: room for two each.
   const std::uint32_t fixed = plan.parameters.vector_bytes + 8 * GANDER_TOKEN_WARPS +
                               64 * (GANDER_TOKEN_WARPS + GANDER_TOKEN_MAX_ITEMS) +
                               8 * GANDER_TOKEN_WARPS * GANDER_TOKEN_MAX_SLOTS +
