@@ -11,6 +11,7 @@
 #include "apps/gander/terminal.h"
 #include "base/bandwidth.h"
 #include "base/error.h"
+#include "base/median.h"
 #include "base/memory.h"
 
 namespace gander {
@@ -25,15 +26,11 @@ struct BenchOptions {
 };
 
 struct Speeds {
-  std::vector<double> values;  ///< tokens per second, sorted by finish()
+  std::vector<double> values;  ///< tokens per second
 
-  void finish() { std::sort(values.begin(), values.end()); }
-  double least() const { return values.front(); }
-  double most() const { return values.back(); }
-  double median() const {
-    const std::size_t middle = values.size() / 2;
-    return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-  }
+  double least() const { return *std::ranges::min_element(values); }
+  double most() const { return *std::ranges::max_element(values); }
+  double median() const { return gander::median(values); }
 };
 
 template <typename Work>
@@ -68,8 +65,6 @@ Results measure(Backend& backend, const std::vector<TokenId>& tokens, const Benc
     results.prefill.values.push_back(options.prefill / prefill);
     results.decode.values.push_back(options.decode / decode);
   }
-  results.prefill.finish();
-  results.decode.finish();
   return results;
 }
 
@@ -140,15 +135,9 @@ void add_bench_command(CLI::App& program, Action& action) {
   auto options = std::make_shared<BenchOptions>();
   CLI::App* command = program.add_subcommand("bench", "Measure speed and use of memory bandwidth");
   add_model_argument(*command, options->model);
-  const auto add = [&](const char* name, std::uint32_t& value, const char* what) {
-    command->add_option(name, value, what)
-        ->option_text("N")
-        ->check(CLI::Range(1U, 1U << 20))
-        ->capture_default_str();
-  };
-  add("--prefill", options->prefill, "tokens of the prompt");
-  add("--decode", options->decode, "tokens generated one by one");
-  add("--runs", options->runs, "runs that count, after one that does not");
+  add_count(*command, "--prefill", options->prefill, "tokens of the prompt");
+  add_count(*command, "--decode", options->decode, "tokens generated one by one");
+  add_count(*command, "--runs", options->runs, "runs that count, after one that does not");
   command->add_flag("--json", options->json, "print one JSON object");
   add_model_options(*command, options->model);
   command->footer(

@@ -8,9 +8,10 @@
 
 #include "apps/gander/bench_tokens.h"
 #include "apps/gander/commands.h"
-#include "apps/gander/gpu_bench.h"
 #include "apps/gander/json.h"
+#include "apps/gander/svg_file.h"
 #include "apps/gander/terminal.h"
+#include "base/median.h"
 
 namespace gander {
 namespace {
@@ -27,13 +28,11 @@ struct BenchBatchOptions {
 /// Steps of one shape: `sequences` that read a token each, and one that reads `prefill` tokens.
 struct BatchTimes {
   std::uint32_t sequences = 0, prefill = 0;
-  std::vector<double> seconds = {};  ///< of a step, sorted
+  std::vector<double> seconds = {};  ///< of a step
 
-  double median() const {
-    const std::size_t middle = seconds.size() / 2;
-    if (seconds.size() % 2 == 1) return seconds[middle];
-    return (seconds[middle - 1] + seconds[middle]) / 2;
-  }
+  double least() const { return *std::ranges::min_element(seconds); }
+  double most() const { return *std::ranges::max_element(seconds); }
+  double median() const { return gander::median(seconds); }
   double speed() const { return (sequences + prefill) / median(); }
 };
 
@@ -78,7 +77,6 @@ class BatchBench {
         times.seconds.push_back(std::chrono::duration<double>(after - before).count());
       }
     }
-    std::ranges::sort(times.seconds);
   }
 
  private:
@@ -131,8 +129,7 @@ Json batch_times_json(const BatchTimes& times) {
   Json json = Json::object();
   if (times.sequences > 0) json["sequences"] = times.sequences;
   if (times.prefill > 0) json["prefill"] = times.prefill;
-  json["seconds"] = {
-      {"median", times.median()}, {"min", times.seconds.front()}, {"max", times.seconds.back()}};
+  json["seconds"] = {{"median", times.median()}, {"min", times.least()}, {"max", times.most()}};
   json["tokens_per_second"] = times.speed();
   return json;
 }
@@ -147,7 +144,7 @@ std::string shape_name(const BatchTimes& times) {
 BarChart batch_chart(const Model& model, const std::string& backend, const BatchResults& results) {
   BarChart chart;
   chart.title = "Steps of many sequences, and of prompts";
-  chart.subtitle = fmt::format("{} on {}", model.path.substr(model.path.rfind('/') + 1), backend);
+  chart.subtitle = chart_subtitle(model, backend);
   chart.axis = "tokens a second";
   const auto add = [&](std::string_view name, const BatchTimes& times, bool begins_group) {
     chart.bars.push_back(
@@ -166,8 +163,8 @@ BarChart batch_chart(const Model& model, const std::string& backend, const Batch
 
 void print_batch_times(std::string_view name, const BatchTimes& times, const std::string& against) {
   print(fmt::format("{:<8} {:>12} {:>11.3f} {:>11.3f} {:>11.3f} {:>11.1f} {:>9}\n", name,
-                    shape_name(times), 1e3 * times.median(), 1e3 * times.seconds.front(),
-                    1e3 * times.seconds.back(), times.speed(), against));
+                    shape_name(times), 1e3 * times.median(), 1e3 * times.least(),
+                    1e3 * times.most(), times.speed(), against));
 }
 
 int bench_batch(const BenchBatchOptions& options) {
@@ -211,19 +208,16 @@ int bench_batch(const BenchBatchOptions& options) {
 }  // namespace
 
 void add_bench_batch_command(CLI::App& bench, Action& action) {
+  constexpr std::uint32_t kMostCount = 1U << 16;
   auto options = std::make_shared<BenchBatchOptions>();
   CLI::App* command =
       bench.add_subcommand("batch", "Measure steps of many sequences, and of long prompts");
   add_model_argument(*command, options->model);
-  const auto add = [&](const char* name, std::uint32_t& value, const char* what) {
-    command->add_option(name, value, what)
-        ->option_text("N")
-        ->check(CLI::Range(1U, 1U << 16))
-        ->capture_default_str();
-  };
-  add("--sequences", options->sequences, "sequences that generate together, at the most");
-  add("--prefill", options->prefill, "tokens of a prompt, at the most");
-  add("--steps", options->steps, "steps of each shape that count, after two that do not");
+  add_count(*command, "--sequences", options->sequences,
+            "sequences that generate together, at the most");
+  add_count(*command, "--prefill", options->prefill, "tokens of a prompt, at the most", kMostCount);
+  add_count(*command, "--steps", options->steps,
+            "steps of each shape that count, after two that do not");
   command->add_flag("--json", options->json, "print one JSON object");
   command->add_option("--svg", options->svg, "draw it too")->option_text("FILE");
   add_model_options(*command, options->model);

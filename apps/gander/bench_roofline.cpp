@@ -131,9 +131,7 @@ BarChart roofline_chart(const Model& model, const Roofline& roofline) {
   const double bandwidth = roofline.bandwidth.bytes_per_second;
   BarChart chart;
   chart.title = "Bytes a second of each stage";
-  chart.subtitle =
-      fmt::format("{} on {}{}", model.path.substr(model.path.rfind('/') + 1), roofline.backend,
-                  roofline.device.emulated ? ": its times say nothing about a GPU" : "");
+  chart.subtitle = chart_subtitle(model, roofline.backend, roofline.device);
   chart.axis = "GB/s";
   chart.limit = bandwidth / 1e9;
   chart.limit_name = fmt::format("read bandwidth, measured: {:.0f} GB/s", bandwidth / 1e9);

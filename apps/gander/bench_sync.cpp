@@ -118,9 +118,7 @@ void print_sync(const Model& model, const SyncResults& results, const BenchSyncO
 BarChart sync_chart(const Model& model, const SyncResults& results) {
   BarChart chart;
   chart.title = "What waiting for the GPU costs";
-  chart.subtitle =
-      fmt::format("{} on {}{}", model.path.substr(model.path.rfind('/') + 1), results.backend,
-                  results.device.emulated ? ": its times say nothing about a GPU" : "");
+  chart.subtitle = chart_subtitle(model, results.backend, results.device);
   chart.axis = "milliseconds a token";
   chart.value_name = "work, queued ahead";
   chart.rest_name = "waiting";
@@ -157,14 +155,9 @@ void add_bench_sync_command(CLI::App& bench, Action& action) {
   auto options = std::make_shared<BenchSyncOptions>();
   CLI::App* command =
       bench.add_subcommand("sync", "Measure what it costs to wait for a GPU, and how often");
-  const auto add = [&](const char* name, std::uint32_t& value, const char* what) {
-    command->add_option(name, value, what)
-        ->option_text("N")
-        ->check(CLI::Range(1U, 1U << 20))
-        ->capture_default_str();
-  };
-  add("--tokens", options->tokens, "tokens of a run");
-  add("--runs", options->runs, "runs of each way that count, after one that does not");
+  add_count(*command, "--tokens", options->tokens, "tokens of a run");
+  add_count(*command, "--runs", options->runs,
+            "runs of each way that count, after one that does not");
   add_gpu_bench_options(*command, options->common);
   command->footer(
       "Generates the same text with the list of small kernels, with the five stages a layer, and\n"

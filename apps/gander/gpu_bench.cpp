@@ -43,15 +43,10 @@ std::unique_ptr<gpu::GpuBackend> open_gpu_backend(const Model& model,
   return create_gpu_backend(backend, model.weights, backend_options);
 }
 
-SvgFile::SvgFile(const std::string& path) {
-  if (!path.empty()) file_ = std::make_unique<AtomicFile>(path);
-}
-
-void SvgFile::write(const BarChart& chart) {
-  if (!file_) return;
-  const std::string svg = bar_chart_svg(chart);
-  file_->write(std::as_bytes(std::span(svg)));
-  file_->commit();
+std::string chart_subtitle(const Model& model, std::string_view backend,
+                           const gpu::DeviceInfo& device) {
+  return chart_subtitle(model, backend) +
+         (device.emulated ? ": its times say nothing about a GPU" : "");
 }
 
 std::string emulation_note(const gpu::DeviceInfo& info) {

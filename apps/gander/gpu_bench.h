@@ -2,11 +2,11 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
-#include "apps/gander/bar_chart.h"
 #include "apps/gander/options.h"
+#include "apps/gander/svg_file.h"
 #include "backend/gpu/gpu_backend.h"
-#include "base/atomic_file.h"
 
 namespace gander {
 
@@ -29,16 +29,9 @@ std::unique_ptr<gpu::GpuBackend> open_gpu_backend(const Model& model,
                                                   const GpuBenchOptions& options,
                                                   const std::string& backend, bool persistent);
 
-/// The file of --svg, if it is asked for: opened before anything is measured, so that one that
-/// cannot be written is told at once.
-class SvgFile {
- public:
-  explicit SvgFile(const std::string& path);
-  void write(const BarChart& chart);
-
- private:
-  std::unique_ptr<AtomicFile> file_;
-};
+/// What a plot of results says they are of.
+std::string chart_subtitle(const Model& model, std::string_view backend,
+                           const gpu::DeviceInfo& device);
 
 /// What is printed below results of a device that is no GPU; empty for GPUs.
 std::string emulation_note(const gpu::DeviceInfo& info);

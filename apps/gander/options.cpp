@@ -87,6 +87,14 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
       ->group("GPU");
 }
 
+void add_count(CLI::App& command, const char* name, std::uint32_t& value, const char* what,
+               std::uint32_t most) {
+  command.add_option(name, value, what)
+      ->option_text("N")
+      ->check(CLI::Range(1U, most))
+      ->capture_default_str();
+}
+
 Model open_model(const ModelOptions& options) {
   return open_model(options.path.empty() ? builtin_model_path() : options.path, options.vocabulary);
 }

@@ -43,6 +43,10 @@ void add_device_options(CLI::App& command, ModelOptions& options);
 /// told.
 void add_model_options(CLI::App& command, ModelOptions& options);
 
+/// An option for a number from 1 to `most`, of which `value` is the default.
+void add_count(CLI::App& command, const char* name, std::uint32_t& value, const char* what,
+               std::uint32_t most = 1U << 20);
+
 /// The model of `options`, without a backend.
 Model open_model(const ModelOptions& options);
 /// What a backend is created with. Warnings go to stderr, and so does a bar while weights load.
