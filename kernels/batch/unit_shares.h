@@ -124,9 +124,7 @@ static inline Share scale_nibbles(thread const Raw& raw, ChannelScales by) {
 }
 
 struct UnitShareQ4_0 : UnitShare<UnitsQ4_0> {
-  static Share decode(Raw raw) {
-    return scale_nibbles(raw, scales_of_halves(raw.scales, -8.0f));
-  }
+  static Share decode(Raw raw) { return scale_nibbles(raw, scales_of_halves(raw.scales, -8.0f)); }
 };
 
 // Of Q4_K and Q5_K: d scale q - dmin minimum.
