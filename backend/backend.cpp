@@ -20,6 +20,7 @@ namespace {
 
 std::unique_ptr<Backend> create_cpu_backend(std::shared_ptr<const Weights> weights,
                                             const BackendOptions& options) {
+  if (options.half_states) fail("16-bit states are for GPUs: leave out --state-type f16");
   // More threads than cores would only take turns.
   const unsigned cores = usable_cores();
   const unsigned threads = options.threads == 0 ? cores : std::min(options.threads, cores);
@@ -33,7 +34,10 @@ std::unique_ptr<Backend> create_tested_gpu(std::string_view name,
   if (!options.self_test || name == "emulated") return create_gpu_backend(name, weights, options);
   return open_tested(name, weights, [&](std::shared_ptr<const Weights> some) {
     BackendOptions own = options;
-    if (some != weights) own.progress = nullptr;  // it is shown for the whole model
+    if (some != weights) {
+      own.progress = nullptr;   // it is shown for the whole model
+      own.half_states = false;  // what they cost is more than is allowed
+    }
     return create_gpu_backend(name, std::move(some), own);
   });
 }
@@ -65,8 +69,10 @@ std::unique_ptr<Backend> create_backend(std::string_view name,
                                         const BackendOptions& options) {
   if (name == "auto") return create_best_backend(weights, options);
   if (name == "cpu") return create_cpu_backend(std::move(weights), options);
-  if (name == "reference")
+  if (name == "reference") {
+    if (options.half_states) fail("16-bit states are for GPUs: leave out --state-type f16");
     return std::make_unique<ReferenceBackend>(std::move(weights), options.slots);
+  }
   if (name == "metal" || name == "cuda" || name == "emulated") {
     return create_tested_gpu(name, weights, options);
   }

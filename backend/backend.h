@@ -66,6 +66,7 @@ class Backend {
 
 struct BackendOptions {
   std::uint32_t slots = 1;     ///< sequences it holds
+  bool half_states = false;    ///< a GPU keeps S in 16 bits: more sequences fit, and are faster
   unsigned threads = 0;        ///< of the CPU; 0: one per core this process may use
   std::string device = {};     ///< which GPU, by its name or number; empty: the first that serves
   std::string capture = {};    ///< Metal: records GPU work into this .gputrace

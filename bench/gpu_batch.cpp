@@ -1,8 +1,10 @@
 // gander_gpu_batch: what steps of many tokens and sequences cost on an NVIDIA GPU, for models of
 // released shapes with random weights.
-// usage: gander_gpu_batch [--kernels] [--check] [--runs=N] [SHAPE:TYPE[:LAYERS]]... [SxT]...
+// usage: gander_gpu_batch [--kernels] [--check] [--half] [--runs=N] [SHAPE:TYPE[:LAYERS]]...
+// [SxT]...
 //   SxT        S sequences of T tokens a step: 1x512 is a prompt, 32x1 decodes 32 sequences
 //   --kernels  each kernel of a step on its own
+//   --half     states in 16 bits
 //   --check    logits against those of the token program, and of texts that are cut otherwise
 // LAYERS, where fewer than the model's are enough to measure.
 #include <unistd.h>
@@ -34,7 +36,7 @@ struct Work {
 };
 
 struct Options {
-  bool kernels = false, check = false;
+  bool kernels = false, check = false, half = false;
   int runs = 5;
   std::vector<Work> work;
 };
@@ -184,7 +186,8 @@ void measure(const std::string& model, const Options& options) {
   std::uint32_t slots = 2;
   for (const Work& work : options.work) slots = std::max(slots, work.sequences);
   begin = Clock::now();
-  gpu::GpuBackend backend(weights, gpu::open_cuda_device(), {.slots = slots, .batch_rows = 1024});
+  gpu::GpuBackend backend(weights, gpu::open_cuda_device(),
+                          {.slots = slots, .batch_rows = 1024, .half_states = options.half});
   fmt::print("{} on {}: {:.1f} GB, made in {:.1f} s, loaded in {:.1f} s\n", model,
              backend.description(), static_cast<double>(backend.plan().total()) / 1e9, made,
              seconds_since(begin));
@@ -226,6 +229,8 @@ int main(int count, char** arguments) {
       unsigned sequences = 0, tokens = 0;
       if (argument == "--kernels") {
         options.kernels = true;
+      } else if (argument == "--half") {
+        options.half = true;
       } else if (argument == "--check") {
         options.check = true;
       } else if (argument.starts_with("--runs=")) {

@@ -49,15 +49,17 @@ enum class Products { Simd, Tensor };
 std::unique_ptr<GpuBackend> batched(const std::shared_ptr<const Weights>& weights,
                                     Products products, std::uint32_t slots = 1,
                                     Order order = Order::Forward, std::uint32_t rows = 64,
-                                    std::uint32_t cores = 1) {
+                                    std::uint32_t cores = 1, bool half_states = false) {
   EmulatedOptions options{.order = order, .cores = cores};
   if (products == Products::Tensor) {
     options.resident_groups = 7;
     options.max_group_memory = 227 << 10;
   }
-  auto backend = std::make_unique<GpuBackend>(
-      weights, open_resident_test_device(options),
-      GpuOptions{.persistent = products == Products::Tensor, .slots = slots, .batch_rows = rows});
+  auto backend = std::make_unique<GpuBackend>(weights, open_resident_test_device(options),
+                                              GpuOptions{.persistent = products == Products::Tensor,
+                                                         .slots = slots,
+                                                         .batch_rows = rows,
+                                                         .half_states = half_states});
   EXPECT_EQ(backend->persistent() != nullptr, products == Products::Tensor);
   return backend;
 }
@@ -289,6 +291,78 @@ TEST(GpuBatch, MemoryIsPlanned) {
     const std::unique_ptr<GpuBackend> backend = batched(weights, products, 7);
     EXPECT_LE(backend->device().allocated_bytes(), backend->plan().total() + 4096);
     EXPECT_GE(backend->device().allocated_bytes(), backend->plan().total() * 9 / 10);
+  }
+}
+
+std::unique_ptr<GpuBackend> with_half_states(const std::shared_ptr<const Weights>& weights,
+                                             Products products, std::uint32_t cores = 1) {
+  return batched(weights, products, 2, Order::Forward, 64, cores, true);
+}
+
+// Rounded after every token: any cut, and any way through State, leaves the same bits. With a core
+// sequences are many, with a hundred few.
+TEST(GpuBatchHalfStates, AnyCutLeavesTheSameBits) {
+  const std::shared_ptr<const Weights> weights = batch_model(batch_config(), DataType::Q4_0);
+  const std::vector<TokenId> text = some_tokens(weights->config, 13);
+  const std::size_t vocabulary = weights->config.vocab_size;
+  for (const Products products : {Products::Simd, Products::Tensor}) {
+    const std::vector<float> floats = batch_logits(*batched(weights, products), text);
+    const std::unique_ptr<GpuBackend> whole = with_half_states(weights, products, 100);
+    const std::vector<float> expected = batch_logits(*whole, text);
+    EXPECT_LT((relative_error<float, float>(expected, floats)), 5e-3);
+    EXPECT_GT((relative_error<float, float>(expected, floats)), 1e-6) << "they are rounded";
+    const std::unique_ptr<GpuBackend> cut = with_half_states(weights, products);
+    State state(weights->config);
+    std::vector<float> last(vocabulary);
+    std::uint32_t slot = 0;
+    std::size_t begin = 0;
+    for (const std::size_t count : {1U, 4U, 1U, 7U}) {
+      const SequenceStep step = {slot, std::span(text).subspan(begin, count), Logits::Last};
+      cut->step({&step, 1}, last);
+      begin += count;
+      cut->read_state(state, slot);
+      slot = 1 - slot;
+      cut->write_state(state, slot);
+      EXPECT_TRUE(std::ranges::equal(
+          last, std::span(expected).subspan((begin - 1) * vocabulary, vocabulary)))
+          << begin;
+    }
+    EXPECT_EQ(state_in(*cut, slot), state_in(*whole, 0));
+    whole->reset();
+    whole->forward(std::span(text).first(1), Logits::Last, last);
+    EXPECT_TRUE(std::ranges::equal(last, std::span(expected).first(vocabulary)));
+  }
+}
+
+TEST(GpuBatchHalfStates, LargeHeadsAndLargeValues) {
+  Config config = synthetic_config(256);
+  config.layers = 2;
+  const std::shared_ptr<const Weights> weights = batch_model(config, DataType::F32, DataType::F32);
+  const std::unique_ptr<GpuBackend> backend = with_half_states(weights, Products::Simd);
+  EXPECT_LT(batch_error(*backend, weights, 3), 5e-3);
+  State state(config);
+  state.matrix(1)[3] = -1e6F;
+  state.matrix(1)[4] = 0.0999755859375F;  // a half
+  state.ffn_shift(1)[2] = 1e6F;
+  backend->write_state(state, 1);
+  State read(config);
+  backend->read_state(read, 1);
+  EXPECT_EQ(read.matrix(1)[3], -65504.0F);
+  EXPECT_EQ(read.matrix(1)[4], state.matrix(1)[4]);
+  EXPECT_EQ(read.ffn_shift(1)[2], 1e6F) << "only S is halves";
+}
+
+TEST(GpuBatchHalfStates, TakeHalfTheMemoryAndBatches) {
+  const std::shared_ptr<const Weights> weights = batch_model(batch_config(), DataType::F16);
+  const std::unique_ptr<GpuBackend> floats = batched(weights, Products::Simd, 7);
+  const std::unique_ptr<GpuBackend> halves =
+      batched(weights, Products::Simd, 7, Order::Forward, 64, 1, true);
+  EXPECT_LT(halves->plan().state_bytes, floats->plan().state_bytes * 6 / 10);
+  EXPECT_LE(halves->device().allocated_bytes(), halves->plan().total() + 4096);
+  EXPECT_EQ(halves->generator(), nullptr);
+  EXPECT_THROW(GpuBackend(weights, open_test_device(), {.half_states = true}), Error);
+  for (const std::string name : {"cpu", "reference"}) {
+    EXPECT_THROW(create_backend(name, weights, {.half_states = true}), Error) << name;
   }
 }
 

@@ -76,6 +76,12 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
       ->check(CLI::IsMember({"op", "layer", "token", "async"}))
       ->group("GPU");
   command
+      .add_option("--state-type", options.state_type, "what a GPU keeps the states of sequences in")
+      ->option_text("f32|f16")
+      ->check(CLI::IsMember({"f32", "f16"}))
+      ->capture_default_str()
+      ->group("GPU");
+  command
       .add_flag("--unfused", options.unfused, "run the small kernels that check the fused stages")
       ->group("GPU");
   command
@@ -106,6 +112,7 @@ BackendOptions backend_options(const ModelOptions& options) {
   backend.capture = options.capture;
   backend.sync = options.sync;
   backend.unfused = options.unfused;
+  backend.half_states = options.state_type == "f16";
   backend.self_test = !options.skip_self_test;
   backend.warn = [](std::string_view line) { report(fmt::format("gander: warning: {}", line)); };
   return backend;

@@ -29,6 +29,7 @@ struct ModelOptions {
   unsigned threads = 0;
   std::string device;
   std::string sync = "async";
+  std::string state_type = "f32";
   std::string capture;
   bool unfused = false;
   bool skip_memory_check = false;

@@ -13,11 +13,11 @@
 namespace gander::gpu {
 
 MemoryPlan plan_memory(const Weights& weights, const LaunchShapes& shapes, const DeviceInfo& info,
-                       std::uint32_t slots) {
+                       std::uint32_t slots, bool half_states) {
   MemoryPlan plan;
   plan.weights = plan_weights(weights, info);
   RecordingDevice state(info);
-  make_state_buffers(weights.config, slots, state);
+  make_state_buffers(weights.config, slots, half_states, state);
   plan.state_bytes = state.allocated_bytes();
   RecordingDevice activations(info);
   make_layer_buffers(weights.config, shapes.value_slices,
@@ -46,12 +46,12 @@ void check_memory(const MemoryPlan& plan, const DeviceInfo& info) {
 }
 
 ModelMemory place_model(const Weights& weights, const WeightPlan& plan, const LaunchShapes& shapes,
-                        Device& device, std::uint32_t slots) {
+                        Device& device, std::uint32_t slots, bool half_states) {
   const Config& config = weights.config;
   return {place_weights(weights, plan, device),
           make_layer_buffers(config, shapes.value_slices,
                              groups_for(config.vocab_size, shapes.head), device),
-          make_state_buffers(config, slots, device)};
+          make_state_buffers(config, slots, half_states, device)};
 }
 
 GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<Device> device,
@@ -68,30 +68,28 @@ GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<D
     fail("heads of {} channels: GPUs take up to {}, use --backend cpu", config.head_size,
          GANDER_MAX_HEAD_SIZE);
   }
-  plan_ = plan_memory(*weights_, shapes_, device_->info(), slots_);
+  plan_ = plan_memory(*weights_, shapes_, device_->info(), slots_, options.half_states);
   const bool generates = sync_ == SyncMode::Async && !options.unfused;
   const bool token_kernel = runs_token_kernel(options);
   const bool batches =
       generates && options.batch_rows > 0 && has_tiles(token_kernel, device_->info());
-  if (!batches && slots_ != 1) {
+  if (!batches && (slots_ != 1 || options.half_states)) {
     fail(
-        "{} sequences at once run as batches: not with --unfused or --sync, nor on NVIDIA GPUs of "
-        "less than 130 KB of shared memory",
-        slots_);
+        "{} run as batches: not with --unfused or --sync, nor on NVIDIA GPUs of less than 130 KB "
+        "of "
+        "shared memory",
+        slots_ != 1 ? fmt::format("{} sequences at once", slots_) : "16-bit states");
   }
   if (batches) {
     plan_.activation_bytes += BatchRunner::plan_bytes(config, options.batch_rows, device_->info());
   }
   if (options.unfused) plan_.activation_bytes += unfused_bytes(config, device_->info());
-  if (generates) plan_.state_bytes += GpuGenerator::plan_bytes(config, device_->info());
+  const bool runs_tokens = !options.half_states;
+  const bool samples = generates && runs_tokens;
+  if (samples) plan_.state_bytes += GpuGenerator::plan_bytes(config, device_->info());
   place(options, token_kernel);
-  tokens_ = {device_->allocate(kPlaces * sizeof(TokenId), "tokens"), 0, kPlaces * sizeof(TokenId)};
-  for (std::uint32_t place = 0; place < kPlaces; ++place) {
-    const View token = tokens_.part(place * sizeof(TokenId), sizeof(TokenId));
-    programs_[place] = record(token, true);
-    silent_programs_[place] = record(token, false);
-  }
-  if (generates) {
+  if (runs_tokens) record_tokens();
+  if (samples) {
     generator_ = std::make_unique<GpuGenerator>(
         *device_, config, memory_,
         [this](const View& token, bool logits) { return record(token, logits); });
@@ -114,10 +112,20 @@ bool GpuBackend::runs_token_kernel(const GpuOptions& options) const {
          PersistentToken::supports(*weights_, device_->info());
 }
 
+void GpuBackend::record_tokens() {
+  tokens_ = {device_->allocate(kPlaces * sizeof(TokenId), "tokens"), 0, kPlaces * sizeof(TokenId)};
+  for (std::uint32_t place = 0; place < kPlaces; ++place) {
+    const View token = tokens_.part(place * sizeof(TokenId), sizeof(TokenId));
+    programs_[place] = record(token, true);
+    silent_programs_[place] = record(token, false);
+  }
+}
+
 void GpuBackend::place(const GpuOptions& options, bool token_kernel) {
   const DeviceInfo& info = device_->info();
   if (token_kernel) {
-    persistent_ = std::make_unique<PersistentToken>(*weights_, slots_, *device_);
+    persistent_ =
+        std::make_unique<PersistentToken>(*weights_, slots_, options.half_states, *device_);
     plan_.weights = {};
     plan_.weights.copied_bytes = persistent_->bytes();
     check_memory(plan_, info);
@@ -126,7 +134,7 @@ void GpuBackend::place(const GpuOptions& options, bool token_kernel) {
     return;
   }
   check_memory(plan_, info);
-  memory_ = place_model(*weights_, plan_.weights, shapes_, *device_, slots_);
+  memory_ = place_model(*weights_, plan_.weights, shapes_, *device_, slots_, options.half_states);
   if (options.unfused) unfused_ = make_unfused_buffers(config(), *device_);
 }
 
@@ -144,6 +152,11 @@ std::string GpuBackend::description() const {
 }
 
 void GpuBackend::forward(std::span<const TokenId> tokens, Logits which, std::span<float> logits) {
+  if (memory_.state.half) {
+    const SequenceStep all = {0, tokens, which};
+    last_ = batch_->step({&all, 1}, logits, {});
+    return;
+  }
   if (batch_ && tokens.size() >= kBatchFrom) {
     // What generates on the device goes on from the last token's logits: that one is a token's.
     const std::size_t last = which == Logits::None ? 0 : 1;
@@ -197,12 +210,12 @@ void GpuBackend::one_by_one(std::span<const TokenId> tokens, Logits which,
 
 void GpuBackend::read_state(State& state, std::uint32_t slot) const {
   finish();
-  device_->read(memory_.state.slot(slot), std::as_writable_bytes(state.values()));
+  read_slot(memory_.state, slot, *device_, state);
 }
 
 void GpuBackend::write_state(const State& state, std::uint32_t slot) {
   finish();
-  device_->write(memory_.state.slot(slot), std::as_bytes(state.values()));
+  write_slot(memory_.state, slot, *device_, state);
 }
 
 void GpuBackend::reset(std::uint32_t slot) {

@@ -26,6 +26,7 @@ struct GpuOptions {
   bool persistent = true;                ///< one kernel a token, where device and model allow it
   std::uint32_t slots = 1;               ///< sequences whose states it holds
   std::uint32_t batch_rows = 0;          ///< tokens of a step at once; 0: token by token, one slot
+  bool half_states = false;              ///< S in halves; everything runs as batches then
   const LaunchShapes* shapes = nullptr;  ///< null: default_shapes
   Progress progress = nullptr;           ///< of loading
 };
@@ -39,14 +40,14 @@ struct MemoryPlan {
   std::uint64_t total() const { return weights.total() + state_bytes + activation_bytes; }
 };
 MemoryPlan plan_memory(const Weights& weights, const LaunchShapes& shapes, const DeviceInfo& info,
-                       std::uint32_t slots = 1);
+                       std::uint32_t slots = 1, bool half_states = false);
 
 /// Throws Error when the plan exceeds what may be resident on the device, or what is free of it.
 void check_memory(const MemoryPlan& plan, const DeviceInfo& info);
 
 /// Wraps and allocates everything a token program of the model is recorded over.
 ModelMemory place_model(const Weights& weights, const WeightPlan& plan, const LaunchShapes& shapes,
-                        Device& device, std::uint32_t slots = 1);
+                        Device& device, std::uint32_t slots = 1, bool half_states = false);
 
 /// Runs a model on a Device: a token is a program, recorded here once and submitted for each token.
 /// With batch_rows texts of several tokens, and steps of several sequences, run as matrix products
@@ -74,7 +75,7 @@ class GpuBackend final : public Backend {
   void read_state(State& state, std::uint32_t slot = 0) const override;
   void write_state(const State& state, std::uint32_t slot = 0) override;
   void reset(std::uint32_t slot = 0) override;
-  /// Null when every token is waited for, or recorded unfused.
+  /// Null when every token is waited for, or recorded unfused, or states are halves.
   Generator* generator() override { return generator_.get(); }
 
   Device& device() const { return *device_; }
@@ -82,6 +83,7 @@ class GpuBackend final : public Backend {
   const ModelMemory& memory() const { return memory_; }
   const LaunchShapes& shapes() const { return shapes_; }
   const MemoryPlan& plan() const { return plan_; }
+  /// Empty with half_states.
   const Program& token_program() const { return programs_[0]; }
   /// Null when tokens are recorded stage by stage.
   PersistentToken* persistent() { return persistent_.get(); }
@@ -92,6 +94,7 @@ class GpuBackend final : public Backend {
   void finish() const { device_->wait(last_); }
   bool runs_token_kernel(const GpuOptions& options) const;
   void place(const GpuOptions& options, bool token_kernel);
+  void record_tokens();
   void one_by_one(std::span<const TokenId> tokens, Logits which, std::span<float> logits);
   Program record(const View& token, bool logits) const;
 

@@ -14,7 +14,7 @@ View copy_of(const View& view, Device& device) {
 
 std::uint64_t GpuGenerator::plan_bytes(const Config& config, const DeviceInfo& info) {
   RecordingDevice device(info);
-  const StateBuffers state = make_state_buffers(config, 1, device);
+  const StateBuffers state = make_state_buffers(config, 1, false, device);
   const std::uint64_t state_bytes = device.allocated_bytes();
   const DeviceSampler sampler(device, config.vocab_size, {}, {}, {});
   for (std::uint32_t i = 0; i < kMaxQueued; ++i) copy_of(state.all, device);

@@ -1,6 +1,10 @@
 #include "backend/gpu/layer_buffers.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include "backend/gpu/buffer_pool.h"
+#include "base/half.h"
 
 namespace gander::gpu {
 
@@ -27,11 +31,13 @@ LayerBuffers make_layer_buffers(const Config& config, std::uint32_t value_slices
   return buffers;
 }
 
-StateBuffers make_state_buffers(const Config& config, std::uint32_t slots, Device& device) {
+StateBuffers make_state_buffers(const Config& config, std::uint32_t slots, bool half,
+                                Device& device) {
   const std::uint64_t shift = config.width * sizeof(float);
-  const std::uint64_t matrix = shift * config.head_size;
+  const std::uint64_t matrix = shift * config.head_size / (half ? 2 : 1);
   const std::uint64_t layer = 2 * shift + matrix;
   StateBuffers state;
+  state.half = half;
   state.slot_bytes = layer * config.layers;
   const std::uint64_t bytes = slots * state.slot_bytes;
   state.pool = {device.allocate(bytes, "state"), 0, bytes};
@@ -42,6 +48,56 @@ StateBuffers make_state_buffers(const Config& config, std::uint32_t slots, Devic
     state.ffn_shift.push_back(state.all.part(i * layer + shift + matrix, shift));
   }
   return state;
+}
+
+void read_slot(const StateBuffers& buffers, std::uint32_t slot, const Device& device,
+               State& state) {
+  const View view = buffers.slot(slot);
+  if (!buffers.half) {
+    device.read(view, std::as_writable_bytes(state.values()));
+    return;
+  }
+  std::vector<std::byte> bytes(view.size);
+  device.read(view, bytes);
+  const std::byte* from = bytes.data();
+  const auto take = [&](void* to, std::size_t size) {
+    std::memcpy(to, from, size);
+    from += size;
+  };
+  for (std::uint32_t layer = 0; layer < state.layers(); ++layer) {
+    take(state.att_shift(layer).data(), state.att_shift(layer).size_bytes());
+    for (float& value : state.matrix(layer)) {
+      std::uint16_t bits = 0;
+      take(&bits, sizeof bits);
+      value = half_to_float(bits);
+    }
+    take(state.ffn_shift(layer).data(), state.ffn_shift(layer).size_bytes());
+  }
+}
+
+void write_slot(const StateBuffers& buffers, std::uint32_t slot, Device& device,
+                const State& state) {
+  const View view = buffers.slot(slot);
+  if (!buffers.half) {
+    device.write(view, std::as_bytes(state.values()));
+    return;
+  }
+  constexpr float kLargest = 65504.0F;
+  std::vector<std::byte> bytes(view.size);
+  std::byte* to = bytes.data();
+  const auto put = [&](const void* from, std::size_t size) {
+    std::memcpy(to, from, size);
+    to += size;
+  };
+  for (std::uint32_t layer = 0; layer < state.layers(); ++layer) {
+    put(state.att_shift(layer).data(), state.att_shift(layer).size_bytes());
+    for (const float value : state.matrix(layer)) {
+      const std::uint16_t bits = float_to_half(std::clamp(value, -kLargest, kLargest));
+      put(&bits, sizeof bits);
+    }
+    put(state.ffn_shift(layer).data(), state.ffn_shift(layer).size_bytes());
+  }
+  device.write(view, bytes);
 }
 
 }  // namespace gander::gpu

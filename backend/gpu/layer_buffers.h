@@ -5,6 +5,7 @@
 
 #include "backend/gpu/device.h"
 #include "model/config.h"
+#include "model/state.h"
 
 namespace gander::gpu {
 
@@ -25,8 +26,9 @@ struct LayerBuffers {
 };
 
 /// States of sequences, a slot each, in the order of gander::State: layer after layer, att_shift
-/// [C], S [H][N][N], ffn_shift [C].
+/// [C], S [H][N][N], ffn_shift [C]. Floats; S may be halves.
 struct StateBuffers {
+  bool half = false;                               ///< S is halves
   View pool;                                       ///< all slots
   std::uint64_t slot_bytes = 0;                    ///< of a slot
   View all;                                        ///< of slot 0
@@ -54,6 +56,13 @@ inline std::uint32_t most_slices(const Config& config) {
 /// `value_slices` and `head_groups` are those of the launch shapes.
 LayerBuffers make_layer_buffers(const Config& config, std::uint32_t value_slices,
                                 std::uint32_t head_groups, Device& device);
-StateBuffers make_state_buffers(const Config& config, std::uint32_t slots, Device& device);
+StateBuffers make_state_buffers(const Config& config, std::uint32_t slots, bool half,
+                                Device& device);
+
+/// Copies a slot out, or replaces it, halves from and to floats; what is beyond a half's range
+/// becomes the largest half. The device must be done with it.
+void read_slot(const StateBuffers& buffers, std::uint32_t slot, const Device& device, State& state);
+void write_slot(const StateBuffers& buffers, std::uint32_t slot, Device& device,
+                const State& state);
 
 }  // namespace gander::gpu

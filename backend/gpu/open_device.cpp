@@ -87,6 +87,7 @@ std::unique_ptr<gpu::GpuBackend> create_gpu_backend(std::string_view name,
                                        .persistent = options.token_kernel,
                                        .slots = options.slots,
                                        .batch_rows = kBatchRows,
+                                       .half_states = options.half_states,
                                        .shapes = shapes ? &*shapes : nullptr,
                                        .progress = options.progress};
   return std::make_unique<gpu::GpuBackend>(std::move(weights), std::move(device), gpu_options);

@@ -23,25 +23,43 @@ static inline float sum_of_row(float4 quad) {
   return sum + simd_shuffle_xor(sum, 4);
 }
 
-// Four floats of a row of S, from `column` on; zeros past its end.
-static inline float4 load_quad(device const float* row, uint column) {
+// How S lies in the state: as floats, or as halves. Then it is rounded after every token, not only
+// where it is stored, so that no cut of a text changes it.
+struct FloatState {
+  typedef float Element;
+  typedef float4 Quad;
+  static float4 rounded(float4 quad) { return quad; }
+};
+struct HalfState {
+  typedef half Element;
+  typedef half4 Quad;
+  static float4 rounded(float4 quad) {
+    return float4(half4(min(max(quad, float4(-65504.0f)), float4(65504.0f))));
+  }
+};
+
+// Four elements of a row of S, from `column` on; zeros past its end.
+template <typename Kept>
+static inline float4 load_quad(device const typename Kept::Element* row, uint column) {
   float4 quad = float4(0.0f);
   if (kHeadSize % 4u == 0u) {
-    if (column < kHeadSize) quad = *(device const float4*)(row + column);
+    if (column < kHeadSize) quad = float4(*(device const typename Kept::Quad*)(row + column));
     return quad;
   }
   for (uint i = 0u; i < 4u; ++i) {
-    if (column + i < kHeadSize) quad[i] = row[column + i];
+    if (column + i < kHeadSize) quad[i] = float(row[column + i]);
   }
   return quad;
 }
-static inline void store_quad(device float* row, uint column, float4 quad) {
+template <typename Kept>
+static inline void store_quad(device typename Kept::Element* row, uint column, float4 quad) {
   if (kHeadSize % 4u == 0u) {
-    if (column < kHeadSize) *(device float4*)(row + column) = quad;
+    device typename Kept::Quad* to = (device typename Kept::Quad*)(row + column);
+    if (column < kHeadSize) *to = typename Kept::Quad(quad);
     return;
   }
   for (uint i = 0u; i < 4u; ++i) {
-    if (column + i < kHeadSize) row[column + i] = quad[i];
+    if (column + i < kHeadSize) row[column + i] = typename Kept::Element(quad[i]);
   }
 }
 
@@ -68,27 +86,29 @@ static inline ChannelVectors load_vectors(device const float* vectors, uint chan
 
 // `Rows` rows of S, of which a lane keeps `Quads` quads each in registers: its first, and every
 // eighth. What is read of the operands serves all rows.
-template <uint Quads, uint Rows>
+template <typename Kept, uint Quads, uint Rows>
 struct StateRows {
+  typedef typename Kept::Element Element;
   float4 s[Rows][Quads];
 
   // Rows `row` and following of the head.
-  void load(device const float* head, uint row, uint lane) {
+  void load(device const Element* head, uint row, uint lane) {
 #pragma unroll
     for (uint r = 0u; r < Rows; ++r) {
 #pragma unroll
       for (uint q = 0u; q < Quads; ++q) {
-        s[r][q] = load_quad(head + min(row + r, kHeadSize - 1u) * kHeadSize, 4u * (lane + 8u * q));
+        s[r][q] = load_quad<Kept>(head + min(row + r, kHeadSize - 1u) * kHeadSize,
+                                  4u * (lane + 8u * q));
       }
     }
   }
-  void store(device float* head, uint row, uint lane) const {
+  void store(device Element* head, uint row, uint lane) const {
 #pragma unroll
     for (uint r = 0u; r < Rows; ++r) {
       if (row + r >= kHeadSize) continue;
 #pragma unroll
       for (uint q = 0u; q < Quads; ++q) {
-        store_quad(head + (row + r) * kHeadSize, 4u * (lane + 8u * q), s[r][q]);
+        store_quad<Kept>(head + (row + r) * kHeadSize, 4u * (lane + 8u * q), s[r][q]);
       }
     }
   }
@@ -123,7 +143,7 @@ struct StateRows {
       float4 outputs = float4(0.0f);
 #pragma unroll
       for (uint q = 0u; q < Quads; ++q) {
-        s[r][q] = s[r][q] * w[q] - removed[r] * b[q] + value[r] * k[q];
+        s[r][q] = Kept::rounded(s[r][q] * w[q] - removed[r] * b[q] + value[r] * k[q]);
         outputs += s[r][q] * receptance[q];
       }
       const float sum = sum_of_row(outputs);
@@ -140,7 +160,7 @@ struct StateRows {
 // asked for a turn before: others, who do so meanwhile, when `Overlaps`, else the same, so that
 // more groups fit where each has few tokens. The group of the head's first rows also leaves what
 // batch_gate needs: v after the mix and the bonus r · (k ∘ r_k).
-template <uint Quads, uint Rows, uint Staged, bool Overlaps>
+template <typename Kept, uint Quads, uint Rows, uint Staged, bool Overlaps>
 kernel void scan(device const BatchSequence* sequences [[buffer(0)]],
                  device const uint* counts [[buffer(1)]],
                  device const float* projected [[buffer(2)]],
@@ -171,9 +191,11 @@ kernel void scan(device const BatchSequence* sequences [[buffer(0)]],
   // Of a thread that keeps S.
   const uint part = index % 8u;
   const uint row = Rows * (index % 128u / 8u) + 16u * Rows * (position.x % parameters.parts);
-  device float* head_state = state + ulong(sequences[position.y].slot) * parameters.slot_floats +
-                             ulong(head) * kHeadSize * kHeadSize;
-  StateRows<Quads, Rows> own;
+  device typename Kept::Element* head_state =
+      (device typename Kept::Element*)(state + ulong(sequences[position.y].slot) *
+                                                   parameters.slot_floats) +
+      ulong(head) * kHeadSize * kHeadSize;
+  StateRows<Kept, Quads, Rows> own;
   if (keeps_state) own.load(head_state, row, part);
 
   // Of one that prepares.
@@ -276,14 +298,22 @@ kernel void scan(device const BatchSequence* sequences [[buffer(0)]],
 
 // Heads of up to 64 channels, all of a head a group: of few sequences, of many, of many that have
 // mostly one token each. Heads of up to 256.
-template [[host_name("batch_scan_64")]] kernel decltype(scan<2u, 4u, 8u, true>)
-    scan<2u, 4u, 8u, true>;
-template [[host_name("batch_scan_64_many")]] kernel decltype(scan<2u, 4u, 8u, false>)
-    scan<2u, 4u, 8u, false>;
-template [[host_name("batch_scan_64_single")]] kernel decltype(scan<2u, 4u, 1u, false>)
-    scan<2u, 4u, 1u, false>;
-template [[host_name("batch_scan_256")]] kernel decltype(scan<8u, 1u, 2u, true>)
-    scan<8u, 1u, 2u, true>;
+template [[host_name("batch_scan_64")]] kernel decltype(scan<FloatState, 2, 4, 8, true>)
+    scan<FloatState, 2, 4, 8, true>;
+template [[host_name("batch_scan_64_many")]] kernel decltype(scan<FloatState, 2, 4, 8, false>)
+    scan<FloatState, 2, 4, 8, false>;
+template [[host_name("batch_scan_64_single")]] kernel decltype(scan<FloatState, 2, 4, 1, false>)
+    scan<FloatState, 2, 4, 1, false>;
+template [[host_name("batch_scan_256")]] kernel decltype(scan<FloatState, 8, 1, 2, true>)
+    scan<FloatState, 8, 1, 2, true>;
+template [[host_name("batch_scan_64_half")]] kernel decltype(scan<HalfState, 2, 4, 8, true>)
+    scan<HalfState, 2, 4, 8, true>;
+template [[host_name("batch_scan_64_many_half")]] kernel decltype(scan<HalfState, 2, 4, 8, false>)
+    scan<HalfState, 2, 4, 8, false>;
+template [[host_name("batch_scan_64_single_half")]] kernel decltype(scan<HalfState, 2, 4, 1, false>)
+    scan<HalfState, 2, 4, 1, false>;
+template [[host_name("batch_scan_256_half")]] kernel decltype(scan<HalfState, 8, 1, 2, true>)
+    scan<HalfState, 8, 1, 2, true>;
 
 // A SIMD group a head: gated = (GroupNorm(y) + bonus v) ∘ g, as halves.
 kernel void batch_gate(device const uint* counts [[buffer(0)]],

@@ -191,7 +191,7 @@ void BatchDispatcher::recurrence(Program& program, std::uint32_t layer) const {
   const BatchBuffers& b = buffers();
   const View& vectors = memory_.weights->layers[layer].vectors;
   const bool first = layer == 0;
-  const ScanShape scan = scan_for(config(), shape_, recorder_.device().info());
+  const ScanShape scan = scan_for(config(), shape_, memory_.state.half, recorder_.device().info());
   recorder_.record(program, scan.kernel, layer, 0,
                    {in(tables_.sequences), in(tables_.counts), in(b.projected), in(b.products),
                     in(vectors), in_out(memory_.state.in_all_slots(memory_.state.matrix[layer])),

@@ -106,14 +106,22 @@ std::uint32_t slices_for(const Config& config, std::uint32_t columns) {
                     std::uint32_t{GANDER_MOST_SLICES});
 }
 
-ScanShape scan_for(const Config& config, const BatchShape& shape, const DeviceInfo& info) {
-  if (config.head_size > 64) return {"batch_scan_256", 256, groups_of(config.head_size, 16)};
+ScanShape scan_for(const Config& config, const BatchShape& shape, bool half,
+                   const DeviceInfo& info) {
+  const auto kernel = [half](std::string_view floats, std::string_view halves) {
+    return half ? halves : floats;
+  };
+  if (config.head_size > 64) {
+    return {kernel("batch_scan_256", "batch_scan_256_half"), 256, groups_of(config.head_size, 16)};
+  }
   // With more groups than fit at once it is better that more fit.
   if (shape.sequences * config.heads > info.cores) {
-    if (shape.rows == shape.sequences) return {"batch_scan_64_single", 128, 1, 5};
-    return {"batch_scan_64_many", 128, 1};
+    if (shape.rows == shape.sequences) {
+      return {kernel("batch_scan_64_single", "batch_scan_64_single_half"), 128, 1, 5};
+    }
+    return {kernel("batch_scan_64_many", "batch_scan_64_many_half"), 128, 1};
   }
-  return {"batch_scan_64", 256, 1};
+  return {kernel("batch_scan_64", "batch_scan_64_half"), 256, 1};
 }
 
 }  // namespace gander::gpu

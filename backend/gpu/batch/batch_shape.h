@@ -57,13 +57,14 @@ std::span<const std::uint32_t> telling_lengths(bool tensor);
 /// keep a large device busy. They depend on the model only: so does the order of a sum.
 std::uint32_t slices_for(const Config& config, std::uint32_t columns);
 
-/// The kernel of the recurrence, and how many groups share a head.
+/// The kernel of the recurrence, and how many groups share a head. `half`: S lies in halves.
 struct ScanShape {
   std::string_view kernel;
   std::uint32_t threads = 256;
   std::uint32_t parts = 1;
   std::uint32_t groups = 1;  ///< that a core should hold at once
 };
-ScanShape scan_for(const Config& config, const BatchShape& shape, const DeviceInfo& info);
+ScanShape scan_for(const Config& config, const BatchShape& shape, bool half,
+                   const DeviceInfo& info);
 
 }  // namespace gander::gpu

@@ -80,9 +80,11 @@ bool PersistentToken::supports(const Weights& weights, const DeviceInfo& info) {
   return info.max_group_memory >= kLeastGroupMemory;
 }
 
-PersistentToken::PersistentToken(const Weights& weights, std::uint32_t slots, Device& device)
+PersistentToken::PersistentToken(const Weights& weights, std::uint32_t slots, bool half_states,
+                                 Device& device)
     : weights_(weights),
       slots_(slots),
+      half_states_(half_states),
       device_(device),
       placed_(plan_token_weights(weights)),
       plan_(plan_token(weights.config, placed_, device.info())) {
@@ -109,7 +111,7 @@ std::uint64_t PersistentToken::bytes() const {
 void PersistentToken::place() {
   const Config& config = weights_.config;
   memory_.buffers = make_layer_buffers(config, 1, device_.info().resident_groups, device_);
-  memory_.state = make_state_buffers(config, slots_, device_);
+  memory_.state = make_state_buffers(config, slots_, half_states_, device_);
   tables_.allocate(device_, "token kernel");
   buffer_ = {device_.allocate(placed_.bytes, "weights"), 0, placed_.bytes};
   memory_.weights = views_of(placed_, buffer_);

@@ -22,7 +22,7 @@ class PersistentToken {
 
   /// Plans who multiplies what, for states in `slots` slots, of which tokens take the first;
   /// `weights` and `device` outlive this. Throws Error when the device has too little group memory.
-  PersistentToken(const Weights& weights, std::uint32_t slots, Device& device);
+  PersistentToken(const Weights& weights, std::uint32_t slots, bool half_states, Device& device);
 
   /// Bytes of the weights and the plan's tables that place() will allocate, beside the state and
   /// the activations that every program has.
@@ -49,6 +49,7 @@ class PersistentToken {
  private:
   const Weights& weights_;
   std::uint32_t slots_;
+  bool half_states_;
   Device& device_;
   TokenWeights placed_;
   TokenPlan plan_;
