@@ -1,0 +1,39 @@
+# gander-server: its sources as objects, which its tests link too, and the executable.
+find_package(Boost 1.81 REQUIRED) # Beast and Asio are headers only
+find_package(spdlog REQUIRED)
+
+file(GLOB_RECURSE GANDER_SERVER_SOURCES CONFIGURE_DEPENDS
+     ${PROJECT_SOURCE_DIR}/apps/gander-server/*.cpp)
+list(FILTER GANDER_SERVER_SOURCES EXCLUDE REGEX "/main\\.cpp$")
+
+# The page is part of the executable.
+file(GLOB GANDER_PAGE_FILES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/apps/gander-server/page/*)
+set(page ${PROJECT_BINARY_DIR}/server/page_files.cpp)
+add_custom_command(
+  OUTPUT ${page}
+  COMMAND ${CMAKE_COMMAND} -DFOLDER=${PROJECT_SOURCE_DIR}/apps/gander-server/page -DOUTPUT=${page} -P
+          ${PROJECT_SOURCE_DIR}/cmake/embed_page.cmake
+  DEPENDS ${GANDER_PAGE_FILES} ${PROJECT_SOURCE_DIR}/cmake/embed_page.cmake
+  VERBATIM)
+set_source_files_properties(${page} PROPERTIES SKIP_LINTING ON)
+
+add_library(gander_server_objects OBJECT ${GANDER_SERVER_SOURCES} ${page})
+target_include_directories(gander_server_objects SYSTEM PUBLIC ${Boost_INCLUDE_DIRS})
+target_link_libraries(gander_server_objects PUBLIC gander_internal spdlog::spdlog)
+target_compile_options(gander_server_objects PRIVATE ${GANDER_LITTLE_OPTIMIZED})
+# What Asio and Beast are made of is compiled once, in http/boost.cpp.
+target_compile_definitions(
+  gander_server_objects PUBLIC BOOST_ASIO_SEPARATE_COMPILATION= BOOST_BEAST_SEPARATE_COMPILATION=
+                               BOOST_ASIO_NO_DEPRECATED= BOOST_ERROR_CODE_HEADER_ONLY=)
+gander_precompile(gander_server_objects ${GANDER_PRECOMPILED})
+
+add_executable(gander_server apps/gander-server/main.cpp $<TARGET_OBJECTS:gander_server_objects>
+                             $<TARGET_OBJECTS:gander_cli_objects>)
+set_target_properties(gander_server PROPERTIES OUTPUT_NAME gander-server RUNTIME_OUTPUT_DIRECTORY
+                                               ${PROJECT_BINARY_DIR})
+target_include_directories(gander_server SYSTEM PRIVATE ${Boost_INCLUDE_DIRS})
+target_link_libraries(gander_server PRIVATE gander_internal spdlog::spdlog CLI11::CLI11)
+target_compile_definitions(
+  gander_server PRIVATE BOOST_ASIO_SEPARATE_COMPILATION= BOOST_BEAST_SEPARATE_COMPILATION=
+                        BOOST_ASIO_NO_DEPRECATED= BOOST_ERROR_CODE_HEADER_ONLY=)
+target_compile_options(gander_server PRIVATE ${GANDER_LITTLE_OPTIMIZED})
