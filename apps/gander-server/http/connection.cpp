@@ -78,6 +78,14 @@ Connection::~Connection() {
   server_.connections_.erase(this);
 }
 
+const HttpOptions& Connection::options() const {
+  return server_.options_;
+}
+
+bool Connection::is_draining() const {
+  return server_.is_draining_;
+}
+
 void Connection::close() {
   boost::system::error_code error;
   socket_.close(error);
@@ -208,7 +216,7 @@ Exchange::Exchange(Connection& connection, HttpRequest request)
 
 asio::awaitable<void> Exchange::respond(HttpResponse response) {
   Connection& connection = connection_;
-  connection.keep_alive_ = connection.keep_alive_ && !connection.server_.is_draining_;
+  connection.keep_alive_ = connection.keep_alive_ && !connection.is_draining();
   http::response<http::string_body> message(static_cast<http::status>(response.status),
                                             connection.is_http_1_0_ ? 10 : 11);
   message.set(http::field::content_type, response.content_type);
@@ -219,7 +227,7 @@ asio::awaitable<void> Exchange::respond(HttpResponse response) {
   if (connection.is_head_) message.body().clear();
   status_ = response.status;
   bytes_sent_ += message.body().size();
-  connection.set_deadline(connection.server_.options_.write);
+  connection.set_deadline(connection.options().write);
   co_await http::async_write(connection.socket_, message, asio::use_awaitable);
   connection.clear_deadline();
 }
@@ -227,7 +235,7 @@ asio::awaitable<void> Exchange::respond(HttpResponse response) {
 asio::awaitable<void> Exchange::begin_events() {
   Connection& connection = connection_;
   connection.keep_alive_ =
-      connection.keep_alive_ && !connection.server_.is_draining_ && !connection.is_http_1_0_;
+      connection.keep_alive_ && !connection.is_draining() && !connection.is_http_1_0_;
   http::response<http::empty_body> message(http::status::ok, connection.is_http_1_0_ ? 10 : 11);
   message.set(http::field::content_type, "text/event-stream; charset=utf-8");
   message.set(http::field::cache_control, "no-cache");
@@ -236,7 +244,7 @@ asio::awaitable<void> Exchange::begin_events() {
   message.chunked(!connection.is_http_1_0_);
   status_ = 200;
   http::response_serializer<http::empty_body> serializer(message);
-  connection.set_deadline(connection.server_.options_.write);
+  connection.set_deadline(connection.options().write);
   co_await http::async_write_header(connection.socket_, serializer, asio::use_awaitable);
   connection.clear_deadline();
 }
@@ -255,7 +263,7 @@ asio::awaitable<void> Exchange::end_events() {
 }
 
 asio::awaitable<void> Exchange::write(std::string_view bytes) {
-  connection_.set_deadline(connection_.server_.options_.write);
+  connection_.set_deadline(connection_.options().write);
   co_await asio::async_write(connection_.socket_, asio::buffer(bytes), asio::use_awaitable);
   connection_.clear_deadline();
   bytes_sent_ += bytes.size();

@@ -30,6 +30,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
  private:
   friend class Exchange;
 
+  const HttpOptions& options() const;
+  bool is_draining() const;
   /// Closes the connection when the next step is not done by then.
   void set_deadline(std::chrono::seconds time);
   void clear_deadline();
