@@ -63,7 +63,10 @@ void write_state(const std::string& path, const State& state, std::uint64_t fing
                  std::span<const TokenId> tokens, std::string_view note,
                  AtomicFile::Sync sync = AtomicFile::Sync::Yes);
 
-/// Bytes of the file that write_state makes.
+/// The bytes of such a file.
+std::string state_file_bytes(const State& state, std::uint64_t fingerprint,
+                             std::span<const TokenId> tokens, std::string_view note);
+/// How many these are.
 std::uint64_t state_file_size(const Config& config, std::uint64_t tokens, std::uint64_t note_size);
 
 /// Reads a file of write_state, or a state-tuned `.pth` / web-rwkv `.st` with
