@@ -15,6 +15,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "engine/cache/prefix_index.h"
+#include "engine/cache/state_folder.h"
 #include "engine/model.h"
 #include "model/state.h"
 
@@ -39,7 +41,7 @@ struct CacheStatistics {
   std::uint64_t disk_bytes = 0, disk_states = 0, disk_evictions = 0;
   std::uint64_t writes = 0;          ///< states written to disk
   std::uint64_t dropped_writes = 0;  ///< not written, because too many waited
-  std::uint64_t corrupt = 0;         ///< files that were damaged or not what their name said: removed
+  std::uint64_t corrupt = 0;  ///< files that were damaged or not what their name said: removed
 };
 
 /// What find() returns.
@@ -47,8 +49,8 @@ struct CachedState {
   std::shared_ptr<const State> state;
   std::vector<TokenId> tokens;  ///< that the state has read
   std::size_t text_size = 0;    ///< bytes of the prompt that these are
-  /// False: `tokens` begin the prompt's canonical tokens. True: only their bytes begin the prompt's,
-  /// and what follows text_size is to be encoded on its own.
+  /// False: `tokens` begin the prompt's canonical tokens. True: only their bytes begin the
+  /// prompt's, and what follows text_size is to be encoded on its own.
   bool by_text = false;
 };
 
@@ -70,9 +72,9 @@ class StateCache {
   StateCache& operator=(const StateCache&) = delete;
 
   /// The state that has read most of a prompt, but not all of it, so that there is something left
-  /// to get logits from. Either its tokens begin `tokens`, the canonical encoding of the prompt with
-  /// its leading token 0; or it was stored as the end of a turn and its bytes begin `text`, the
-  /// prompt: what was sampled need not be canonical. May read a file (milliseconds).
+  /// to get logits from. Either its tokens begin `tokens`, the canonical encoding of the prompt
+  /// with its leading token 0; or it was stored as the end of a turn and its bytes begin `text`,
+  /// the prompt: what was sampled need not be canonical. May read a file (milliseconds).
   std::optional<CachedState> find(std::string_view text, std::span<const TokenId> tokens);
 
   /// Keeps the state after `tokens`, all that it has read with the leading token 0. `is_turn`: the
@@ -87,6 +89,57 @@ class StateCache {
   void flush();
 
   CacheStatistics statistics() const;
+
+ private:
+  /// In memory, on disk, or both.
+  struct Entry {
+    StateKey key;
+    std::shared_ptr<const State> state;      ///< null: only on disk
+    std::vector<TokenId> tokens;             ///< empty without the state
+    std::list<std::uint64_t>::iterator use;  ///< its place in memory_use_, with the state
+    bool on_disk = false;
+  };
+  struct Write {
+    StateKey key;
+    std::vector<TokenId> tokens;
+    std::shared_ptr<const State> state;
+  };
+
+  StateKey key_of(std::span<const TokenId> tokens, bool is_turn) const;
+  bool begins(std::span<const TokenId> entry, std::string_view text,
+              std::span<const TokenId> tokens, bool by_text) const;
+  std::size_t text_size(std::span<const TokenId> tokens) const;
+  Entry& add_entry(const StateKey& key);
+  void make_turn(Entry& entry, const StateKey& key);
+  void erase_if_gone(std::uint64_t id);
+  void keep(Entry& entry, std::span<const TokenId> tokens, std::shared_ptr<const State> state);
+  void drop_from_memory(Entry& entry);
+  void note_removed(const std::string& file_name);
+  void queue_write(const Entry& entry, std::span<const TokenId> tokens,
+                   const std::shared_ptr<const State>& state);
+  enum class Load { Done, Gone, NotNow };
+  Load load(std::unique_lock<std::mutex>& lock, std::uint64_t id, SavedState& saved);
+  void run_writer();
+  void write(const Write& job);
+  void warn(const std::string& message) const;
+
+  const CacheOptions options_;
+  const Config config_;
+  const std::uint64_t fingerprint_;
+  const std::shared_ptr<const Tokenizer> tokenizer_;  // null: no texts
+
+  mutable std::mutex mutex_;  // guards all below, but not while a file is read or written
+  std::unordered_map<std::uint64_t, Entry> entries_;  // by the hash of their tokens
+  PrefixIndex by_tokens_, by_text_;
+  std::list<std::uint64_t> memory_use_;  // the latest last
+  std::unique_ptr<StateFolder> folder_;  // null: no disk tier
+  CacheStatistics statistics_;
+
+  std::deque<Write> writes_;
+  std::uint64_t queued_bytes_ = 0;
+  bool is_writing_ = false, is_writable_ = false, is_stopping_ = false;
+  std::condition_variable wake_writer_, writer_is_idle_;
+  std::thread writer_;
 };
 
 }  // namespace gander

@@ -29,9 +29,9 @@ struct SavedSequence {
 
 /// What to generate, and from what.
 struct Request {
-  /// Read first, after token 0 where nothing was read before; or, instead of it, `tokens` as they
-  /// are. With max_tokens = 0 the prompt is read and nothing generated: its end, which could still
-  /// merge with what follows, stays pending.
+  /// Read first, or instead of it `tokens` as they are; after token 0 where nothing was read before
+  /// and the tokens do not begin with it. With max_tokens = 0 the prompt is read and nothing
+  /// generated: its end, which could still merge with what follows, stays pending.
   std::string prompt = {};
   std::vector<TokenId> tokens = {};
   /// Goes on from here; null: a new text. Such a text neither takes from the state cache nor goes
@@ -69,6 +69,8 @@ enum class FinishReason {
   Deadline,
   Error,  ///< Finish::error says which
 };
+
+inline constexpr std::size_t kFinishReasons = 6;
 
 /// The name in lower case: "end_of_text", "stop_string" and so on.
 std::string_view name(FinishReason reason);
