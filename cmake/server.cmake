@@ -20,12 +20,13 @@ set_source_files_properties(${page} PROPERTIES SKIP_LINTING ON)
 add_library(gander_server_objects OBJECT ${GANDER_SERVER_SOURCES} ${page})
 target_include_directories(gander_server_objects SYSTEM PUBLIC ${Boost_INCLUDE_DIRS})
 target_link_libraries(gander_server_objects PUBLIC gander_internal spdlog::spdlog)
-target_compile_options(
-  gander_server_objects
-  PRIVATE ${GANDER_LITTLE_OPTIMIZED}
-          # GCC 12 takes a coroutine's frame in a joined source for a type that a header shows,
-          # and does not know the operators it is allocated with.
-          $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage;-Wno-mismatched-new-delete>)
+# GCC 12 takes a coroutine's frame in a joined source for a type that a header shows, and does not
+# know the operators it is allocated with.
+set(GANDER_SERVER_OPTIONS ${GANDER_LITTLE_OPTIMIZED})
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  list(APPEND GANDER_SERVER_OPTIONS -Wno-subobject-linkage -Wno-mismatched-new-delete)
+endif()
+target_compile_options(gander_server_objects PRIVATE ${GANDER_SERVER_OPTIONS})
 # What Asio and Beast are made of is compiled once, in http/boost.cpp.
 target_compile_definitions(
   gander_server_objects PUBLIC BOOST_ASIO_SEPARATE_COMPILATION= BOOST_BEAST_SEPARATE_COMPILATION=
@@ -41,4 +42,4 @@ target_link_libraries(gander_server PRIVATE gander_internal spdlog::spdlog CLI11
 target_compile_definitions(
   gander_server PRIVATE BOOST_ASIO_SEPARATE_COMPILATION= BOOST_BEAST_SEPARATE_COMPILATION=
                         BOOST_ASIO_NO_DEPRECATED= BOOST_ERROR_CODE_HEADER_ONLY=)
-target_compile_options(gander_server PRIVATE ${GANDER_LITTLE_OPTIMIZED})
+target_compile_options(gander_server PRIVATE ${GANDER_SERVER_OPTIONS})

@@ -1,17 +1,11 @@
 #pragma once
 
-<<<<<<< HEAD
-=======
 #include <array>
->>>>>>> wt-engine
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-<<<<<<< HEAD
-=======
 #include <string>
->>>>>>> wt-engine
 
 #include "backend/backend.h"
 #include "engine/model.h"
@@ -46,11 +40,7 @@ struct EngineStatistics {
   std::uint64_t cached_tokens = 0;  ///< not read, because the state cache had them
   std::uint64_t generated_tokens = 0;
   std::uint64_t steps = 0;
-<<<<<<< HEAD
-  std::uint64_t finished[6] = {};  ///< choices, by FinishReason
-=======
   std::array<std::uint64_t, kFinishReasons> finished = {};  ///< choices, by FinishReason
->>>>>>> wt-engine
 };
 
 /// A request on its way. Copies are the same request; letting go of it does not cancel it.
@@ -100,10 +90,7 @@ class Engine {
 
  private:
   Model model_;
-<<<<<<< HEAD
-=======
   EngineOptions options_;
->>>>>>> wt-engine
   NamedStates states_;
   std::unique_ptr<Scheduler> scheduler_;
 };
@@ -111,11 +98,7 @@ class Engine {
 /// Bytes a slot takes beside the weights: its state in the backend, a copy of it, its sampler and
 /// its logits.
 std::uint64_t bytes_per_slot(const Config& config);
-<<<<<<< HEAD
-/// As many slots as are wanted, or as fit into what memory is available beside the model; at least
-=======
 /// As many slots as are wanted, or as fit into half of the memory that the model leaves; at least
->>>>>>> wt-engine
 /// one. For BackendOptions::slots.
 std::uint32_t slots_that_fit(const Model& model, std::uint32_t wanted);
 
