@@ -31,8 +31,8 @@ void Server::wait_for_signal(std::chrono::seconds longest) {
   signals_.async_wait([this, longest](const boost::system::error_code& error, int) {
     if (error) return;
     if (is_draining_) is_cut_ = true;
-    drain(longest);
     wait_for_signal(longest);
+    drain(longest);
   });
 }
 

@@ -85,6 +85,11 @@ asio::awaitable<void> Service::handle(Exchange& exchange) {
   std::string route_name = "other";
   std::exception_ptr failure;
   std::exception_ptr gone;
+  exchange.headers = {{"X-Content-Type-Options", "nosniff"}};
+  if (!options_.allowed_origin.empty()) {
+    exchange.headers.emplace_back("Access-Control-Allow-Origin", options_.allowed_origin);
+    exchange.headers.emplace_back("Vary", "Origin");
+  }
   try {
     co_await route(exchange, route_name);
   } catch (const boost::system::system_error&) {

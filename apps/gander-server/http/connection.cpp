@@ -220,6 +220,7 @@ asio::awaitable<void> Exchange::respond(HttpResponse response) {
   http::response<http::string_body> message(static_cast<http::status>(response.status),
                                             connection.is_http_1_0_ ? 10 : 11);
   message.set(http::field::content_type, response.content_type);
+  for (const auto& [name, value] : headers) message.set(name, value);
   for (const auto& [name, value] : response.headers) message.set(name, value);
   message.keep_alive(connection.keep_alive_);
   message.body() = std::move(response.body);
@@ -238,6 +239,7 @@ asio::awaitable<void> Exchange::begin_events() {
       connection.keep_alive_ && !connection.is_draining() && !connection.is_http_1_0_;
   http::response<http::empty_body> message(http::status::ok, connection.is_http_1_0_ ? 10 : 11);
   message.set(http::field::content_type, "text/event-stream; charset=utf-8");
+  for (const auto& [name, value] : headers) message.set(name, value);
   message.set(http::field::cache_control, "no-cache");
   message.set("X-Accel-Buffering", "no");  // nginx: pass events on as they come
   message.keep_alive(connection.keep_alive_);

@@ -9,7 +9,10 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <unordered_set>
+#include <utility>
+#include <vector>
 
 #include "apps/gander-server/http/message.h"
 
@@ -54,6 +57,8 @@ class Exchange {
   unsigned status() const { return status_; }
   std::uint64_t bytes_sent() const { return bytes_sent_; }
   std::string note = {};  ///< of the handler, for the log
+  /// Go with whatever is answered.
+  std::vector<std::pair<std::string, std::string>> headers = {};
 
  private:
   asio::awaitable<void> write(std::string_view bytes);
