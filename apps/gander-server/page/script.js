@@ -166,7 +166,7 @@ function numbersText({ usage, finish }) {
   const cached = usage.prompt_tokens_details.cached_tokens;
   const speed = timings.seconds > 0 ? `${(tokens / timings.seconds).toFixed(0)} tokens/s` : "";
   const parts = [`${tokens} tokens`, speed, `${cached} of ${prompt} prompt tokens remembered`];
-  if (finish === "length") parts.push("cut at the most tokens");
+  if (finish === "length") parts.push("stopped at the limit");
   return parts.filter((part) => part !== "").join(" · ");
 }
 
