@@ -44,7 +44,8 @@ INSTANTIATE_TEST_SUITE_P(Targets, FuzzCorpus,
                          ::testing::Values(Target{"gguf", fuzz_gguf},
                                            Target{"safetensors", fuzz_safetensors},
                                            Target{"pth", fuzz_pth}, Target{"state", fuzz_state},
-                                           Target{"vocabulary", fuzz_vocabulary}),
+                                           Target{"vocabulary", fuzz_vocabulary},
+                                           Target{"json_schema", fuzz_json_schema}),
                          [](const auto& target) { return std::string(target.param.name); });
 
 }  // namespace
