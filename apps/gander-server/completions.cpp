@@ -129,7 +129,7 @@ void Service::start_completion(Generation& generation, const std::string& body,
 
 std::unique_ptr<TokenMask> Service::mask_of(const Json& schema, const char* field) {
   try {
-    return schemas_.mask(json_text(schema), engine_.model());
+    return grammars_.json_schema(json_text(schema))->start();
   } catch (const Error& error) {
     refuse_field(field, "'{}': {}", field, error.what());
   }

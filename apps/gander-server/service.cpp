@@ -59,6 +59,7 @@ Service::Service(Engine& engine, StateCache* cache, ServiceOptions options)
     : engine_(engine),
       cache_(cache),
       options_(std::move(options)),
+      grammars_(engine.model().tokenizer),
       created_(std::chrono::duration_cast<std::chrono::seconds>(
                    std::chrono::system_clock::now().time_since_epoch())
                    .count()),

@@ -11,11 +11,11 @@
 
 #include "apps/gander-server/api/api_keys.h"
 #include "apps/gander-server/api/openai_request.h"
-#include "apps/gander-server/api/schema_cache.h"
 #include "apps/gander-server/generation.h"
 #include "apps/gander-server/http/http_server.h"
 #include "apps/gander-server/metrics.h"
 #include "engine/cache/state_cache.h"
+#include "engine/grammar/grammar.h"
 #include "engine/serving/engine.h"
 
 namespace gander::server {
@@ -76,7 +76,7 @@ class Service {
   Engine& engine_;
   StateCache* cache_;
   ServiceOptions options_;
-  SchemaCache schemas_;
+  GrammarCache grammars_;
   Metrics metrics_;
   std::atomic<bool> is_draining_ = false;
   std::int64_t created_;  // when the server started, which /v1/models tells
