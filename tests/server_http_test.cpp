@@ -245,7 +245,7 @@ TEST(ServerKeys, AreReadFromAFile) {
   EXPECT_TRUE(ApiKeys::load(path).identify("Bearer key-number-2"));
   write("# none\n");
   EXPECT_THROW(ApiKeys::load(path), Error);
-  for (const char* text : {"short\n", "two keys-in-a-line\n"}) {
+  for (const char* text : {"tiny\n", "apart one-key\n"}) {
     write(text);
     try {
       ApiKeys::load(path);

@@ -149,7 +149,13 @@ asio::awaitable<void> Service::generate(Exchange& exchange, Endpoint endpoint,
       start_completion(generation, body, client);
     }
   });
+  // What is being written would else wait for a client that may never read it.
+  generation.mailbox->on_full = [&exchange] { exchange.abort(); };
   if (!co_await exchange.while_connected(answer(exchange, generation))) {
+    if (generation.mailbox->is_full()) {
+      ++metrics_.too_slow;
+      exchange.note = "the client reads too slowly";
+    }
     throw boost::system::system_error(asio::error::connection_reset);
   }
   exchange.note = fmt::format("prompt={} cached={} generated={}", generation.usage.prompt_tokens,
@@ -163,11 +169,6 @@ asio::awaitable<void> Service::answer(Exchange& exchange, Generation& generation
   if (is_stream) co_await exchange.begin_events();
   while (generation.open > 0) {
     std::vector<GenerationEvent> events = co_await generation.mailbox->take(kQuiet);
-    if (generation.mailbox->is_full()) {
-      ++metrics_.too_slow;
-      exchange.note = "the client reads too slowly";
-      throw boost::system::system_error(asio::error::timed_out);
-    }
     for (const GenerationEvent& event : events) {
       if (!event.finish) continue;
       metrics_.add(event.finish->usage);

@@ -24,7 +24,12 @@ Mailbox::Mailbox(const boost::asio::any_io_executor& executor, std::size_t most_
 bool Mailbox::put(GenerationEvent event) {
   const std::lock_guard lock(mutex_);
   const std::size_t bytes = bytes_of(event);
-  is_full_ = is_full_ || bytes_ + bytes > most_bytes_;
+  if (!is_full_ && !is_closed_ && bytes_ + bytes > most_bytes_) {
+    is_full_ = true;
+    boost::asio::post(arrival_.get_executor(), [self = shared_from_this()] {
+      if (self->on_full) self->on_full();
+    });
+  }
   if (is_closed_ || (is_full_ && !event.finish)) return false;
   bytes_ += bytes;
   events_.push_back(std::move(event));
@@ -37,6 +42,7 @@ bool Mailbox::put(GenerationEvent event) {
 }
 
 void Mailbox::close() {
+  on_full = nullptr;
   const std::lock_guard lock(mutex_);
   is_closed_ = true;
   events_.clear();

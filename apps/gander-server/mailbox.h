@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -34,9 +35,11 @@ class Mailbox : public std::enable_shared_from_this<Mailbox> {
   /// From any thread; never waits. False when there is no room, or nobody takes any more: the
   /// request is to be cancelled. A finish is always kept.
   bool put(GenerationEvent event);
-  /// Nobody takes any more.
+  /// Nobody takes any more. On the executor's thread.
   void close();
   bool is_full() const;
+  /// Called once on the executor's thread when it is full.
+  std::function<void()> on_full = nullptr;
 
   /// On the executor's thread: all events that are there, waiting for the first; none after
   /// `longest` without any.

@@ -19,6 +19,7 @@ export async function startServer(...options) {
       const found = line.match(/listening at (http:\S+)/);
       if (found) resolve(found[1]);
     });
+    setTimeout(() => reject(new Error("the server did not start within 20 s")), 20000).unref();
     over.then(([code]) => reject(new Error(`the server ended with ${code}: ${lines.join("\n")}`)));
   });
   over.catch(() => {});

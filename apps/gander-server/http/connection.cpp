@@ -264,6 +264,10 @@ asio::awaitable<void> Exchange::end_events() {
   if (!connection_.is_http_1_0_) co_await write("0\r\n\r\n");
 }
 
+void Exchange::abort() {
+  connection_.close();
+}
+
 asio::awaitable<void> Exchange::write(std::string_view bytes) {
   connection_.set_deadline(connection_.options().write);
   co_await asio::async_write(connection_.socket_, asio::buffer(bytes), asio::use_awaitable);

@@ -53,6 +53,9 @@ class Exchange {
   /// Runs `work` for as long as the client is there; cancels it, and returns false, when it is not.
   asio::awaitable<bool> while_connected(asio::awaitable<void> work);
 
+  /// Closes the connection, whatever is under way.
+  void abort();
+
   /// For the log; 0 before anything was sent.
   unsigned status() const { return status_; }
   std::uint64_t bytes_sent() const { return bytes_sent_; }
