@@ -205,23 +205,20 @@ TEST(EngineSchedule, AFullQueueRefuses) {
 }
 
 TEST(EngineSchedule, CancellingFreesTheSlotWithinAStep) {
-  std::atomic<int> steps{0};
-  std::atomic<int> at_cancel{0};
+  Gate gate;
+  int steps = 0;
   std::optional<Letters> letters;
   letters.emplace(1, EngineOptions{}, [&](Steps) {
-    if (++steps == 10) {
-      letters->tickets[0].cancel();
-      at_cancel = steps.load();
-    }
+    gate.open.wait();
+    if (++steps == 10) letters->tickets[0].cancel();
   });
   Request request;
   request.prompt = "a";
   request.max_tokens = 1000000;
   request.keep_end = true;
-  std::shared_ptr<Heard> endless;
-  std::shared_ptr<Heard> next;
-  endless = letters->submit(std::move(request));
-  next = letters->submit("a", 2);
+  const auto endless = letters->submit(std::move(request));
+  const auto next = letters->submit("a", 2);
+  gate.open.count_down();
   letters->wait();
   EXPECT_EQ(endless->choice().finish.reason, FinishReason::Cancelled);
   EXPECT_EQ(endless->choice().finishes, 1);
@@ -231,7 +228,7 @@ TEST(EngineSchedule, CancellingFreesTheSlotWithinAStep) {
   const std::string text = letters_model().tokenizer->decode(end.tokens) + end.pending;
   EXPECT_EQ(text, "a" + endless->choice().text);
   EXPECT_EQ(next->choice().text, "bc");
-  EXPECT_LE(steps.load(), 10 + 3);
+  EXPECT_LE(steps, 10 + 3);
 }
 
 TEST(EngineSchedule, CancellingWhileItWaitsOrReads) {

@@ -75,6 +75,7 @@ Scheduler::Scheduler(const Model& model, std::unique_ptr<Backend> backend,
     sequences_.emplace_back(context, slot);
     free_.push_back(slots - 1 - slot);
   }
+  free_count_ = slots;
   running_.reserve(slots);
   steps_.reserve(slots);
   stepped_.reserve(slots);
@@ -99,7 +100,8 @@ void Scheduler::submit(std::shared_ptr<Submission> submission) {
   {
     const std::lock_guard lock(mutex_);
     const std::size_t waiting = waiting_.size();
-    if (is_draining_ || waiting >= options_.max_waiting ||
+    // Those that free slots will take at once do not wait.
+    if (is_draining_ || waiting >= options_.max_waiting + free_count_ ||
         (waiting > 0 && waiting_bytes_ + bytes > options_.max_waiting_bytes)) {
       ++counters_.refused;
       if (is_draining_) throw Refused("the engine is shutting down and takes no requests", waiting);
@@ -248,6 +250,7 @@ void Scheduler::admit() {
       admission.is_found = cache_ == nullptr || !request.use_cache || request.start != nullptr;
       admissions_.push_back(std::move(admission));
     }
+    free_count_ = static_cast<std::uint32_t>(free_.size());
   }
   for (Admission& admission : admissions_) begin(admission);
   admissions_.clear();
@@ -320,6 +323,7 @@ void Scheduler::release_finished() {
     return sequence->is_free();
   });
   running_count_ = static_cast<std::uint32_t>(running_.size());
+  free_count_ = static_cast<std::uint32_t>(free_.size());
 }
 
 void Scheduler::step() {

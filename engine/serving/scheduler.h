@@ -94,7 +94,7 @@ class Scheduler {
   EngineCounters counters_;
   const std::shared_ptr<std::atomic<std::uint64_t>> cancellations_ =
       std::make_shared<std::atomic<std::uint64_t>>(0);
-  std::atomic<std::uint32_t> running_count_{0};
+  std::atomic<std::uint32_t> running_count_{0}, free_count_{0};
 
   mutable std::mutex mutex_;  // of the queue
   std::condition_variable wake_;

@@ -14,6 +14,10 @@ namespace {
 // Room for a text's tokens is reserved up to this many; a longer one doubles it now and then.
 constexpr std::size_t kReservedForChoice = 4096;
 
+// A prompt of which fewer tokens were new leaves no state at its end: they are read again sooner
+// than a state is copied.
+constexpr std::size_t kPromptWorthKeeping = 32;
+
 double seconds_between(Submission::Clock::time_point from, Submission::Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
 }
@@ -106,6 +110,7 @@ void Sequence::begin(std::shared_ptr<Submission> submission, std::uint32_t choic
     const SavedSequence& after = submission_->after_prompt;
     begin_from(after.state.get(), after.tokens);
     unread_.assign(1, submission_->last_of_prompt);
+    leaves_prompt_state_ = false;
     usage_ = submission_->usage;
   }
   usage_.waiting_seconds = seconds_between(submission_->submitted, began_);
@@ -149,19 +154,17 @@ void Sequence::begin_prompt(std::optional<CachedState> found) {
   usage_.prompt_tokens = static_cast<std::uint32_t>(usage_.cached_tokens + unread_.size());
   context_.counters.cached_tokens += usage_.cached_tokens;
   submission.usage = usage_;
-  if (submission.request.choices > 1 && unread_.size() == 1) keep_prompt_state();
-}
-
-bool Sequence::needs_prompt_state() const {
-  const Request& request = submission_->request;
-  return choice_ == 0 && request.max_tokens > 0 && (keeps_in_cache_ || request.choices > 1);
+  const bool is_forked = submission.request.choices > 1;
+  leaves_prompt_state_ = submission.request.max_tokens > 0 &&
+                         (is_forked || (keeps_in_cache_ && unread_.size() > kPromptWorthKeeping));
+  if (is_forked && unread_.size() == 1) keep_prompt_state();
 }
 
 std::size_t Sequence::readable() const {
   const std::size_t left = unread().size();
   if (phase_ != Phase::Reading) return left;
   std::size_t count = left;
-  if (needs_prompt_state() && left > 1) count = left - 1;
+  if (leaves_prompt_state_ && left > 1) count = left - 1;
   if (keeps_in_cache_ && context_.snapshot_every > 0) {
     count = std::min(count, context_.snapshot_every - tokens_.size() % context_.snapshot_every);
   }
@@ -204,7 +207,7 @@ void Sequence::read(std::size_t count) {
     finish();
   } else if (phase_ == Phase::Reading) {
     context_.counters.prompt_tokens += count;
-    if (left == 1 && needs_prompt_state()) {
+    if (left == 1 && leaves_prompt_state_) {
       keep_prompt_state();
     } else if (left > 0 && keeps_in_cache_ && context_.snapshot_every > 0 &&
                tokens_.size() % context_.snapshot_every == 0) {

@@ -79,7 +79,6 @@ class Sequence {
 
   void begin_from(const State* state, std::span<const TokenId> tokens);
   void begin_prompt(std::optional<CachedState> found);
-  bool needs_prompt_state() const;
   void keep_prompt_state();
   std::shared_ptr<const State> copy_state() const;
   bool keeps_end() const { return keeps_in_cache_ || submission_->request.keep_end; }
@@ -97,8 +96,9 @@ class Sequence {
   std::shared_ptr<Submission> submission_;
   std::uint32_t choice_ = 0;
   Phase phase_ = Phase::Reading;
-  bool keeps_in_cache_ = false;  // it leaves states in the cache
-  bool is_by_text_ = false;      // its tokens need not be the prompt's canonical ones
+  bool keeps_in_cache_ = false;       // it leaves states in the cache
+  bool leaves_prompt_state_ = false;  // before the prompt's last token
+  bool is_by_text_ = false;           // its tokens need not be the prompt's canonical ones
   bool takes_best_ = false;
   std::vector<TokenId> tokens_;  // read
   std::vector<TokenId> unread_;

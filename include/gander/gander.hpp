@@ -10,10 +10,12 @@
 #include <utility>
 #include <vector>
 
+#ifndef GANDER_API
 #ifdef _WIN32
 #define GANDER_API
 #else
 #define GANDER_API __attribute__((visibility("default")))
+#endif
 #endif
 
 /// gander runs RWKV-7 language models. A Model is a checkpoint; a Session is one sequence of text
