@@ -42,8 +42,11 @@ TEST_P(FuzzCorpus, Replays) {
 
 std::vector<Target> targets() {
   return {
-      {"gguf", fuzz_gguf},   {"safetensors", fuzz_safetensors}, {"pth", fuzz_pth},
-      {"state", fuzz_state}, {"vocabulary", fuzz_vocabulary},
+      {"gguf", fuzz_gguf},
+      {"safetensors", fuzz_safetensors},
+      {"pth", fuzz_pth},
+      {"state", fuzz_state},
+      {"vocabulary", fuzz_vocabulary},
       {"json_schema", fuzz_json_schema},
 #ifdef GANDER_HAS_SERVER
       {"openai_request", fuzz_openai_request},

@@ -28,10 +28,10 @@ std::string prompt_of(std::vector<ChatMessage> messages) {
 
 TEST(ServerChat, RendersTurnsAsTheModelsWereTrained) {
   EXPECT_EQ(prompt_of({message(Role::User, " a\r\n\r\nb ")}), "User: a\nb\n\nAssistant:");
-  EXPECT_EQ(prompt_of({message(Role::System, "S"), message(Role::System, "T"),
-                       message(Role::User, "a"), message(Role::Assistant, " x\n\ny "),
-                       message(Role::User, "b")}),
-            "System: S\nT\n\nUser: a\n\nAssistant: x\n\ny\n\nUser: b\n\nAssistant:");
+  EXPECT_EQ(
+      prompt_of({message(Role::System, "S"), message(Role::System, "T"), message(Role::User, "a"),
+                 message(Role::Assistant, " x\n\ny "), message(Role::User, "b")}),
+      "System: S\nT\n\nUser: a\n\nAssistant: x\n\ny\n\nUser: b\n\nAssistant:");
   // A reply that is to be continued; users that nobody answered; a system text in between.
   EXPECT_EQ(prompt_of({message(Role::User, "a"), message(Role::Assistant, "x")}),
             "User: a\n\nAssistant: x");
@@ -62,14 +62,15 @@ TEST(ServerChat, AsksForThinking) {
 }
 
 TEST(ServerChat, ShowsToolsTheirCallsAndResults) {
-  EXPECT_EQ(tool_signature(weather()),
-            "get_weather(place: string, unit?: \"celsius\" | \"fahrenheit\", days?: array<integer>)");
+  EXPECT_EQ(
+      tool_signature(weather()),
+      "get_weather(place: string, unit?: \"celsius\" | \"fahrenheit\", days?: array<integer>)");
   ChatRequest request;
   request.tools = {weather()};
   request.tool_choice = ToolChoice::Required;
   request.messages = {message(Role::User, "a")};
-  const std::string head = "System: Tools:\n- " + tool_signature(weather()) +
-                           "\nReturn only a JSON function call.\n\n";
+  const std::string head =
+      "System: Tools:\n- " + tool_signature(weather()) + "\nReturn only a JSON function call.\n\n";
   EXPECT_EQ(render_chat(request).text, head + "User: a\n\nAssistant: ```json\n");
   ChatMessage call = message(Role::Assistant, "");
   call.tool_calls = {{"1", "get_weather", R"({"place": "Oslo"})"}};
@@ -120,8 +121,8 @@ TEST(ServerReply, TakesAReplyApartWhereverItIsCut) {
       {" ```json\n" + call + "\n```", "", "", 1, true},
       {call, "", "", 1, true},
       {"[" + call + "," + call + "]", "", "", 2, true},
-      {"I will look.\n```json\n" + call + "\n```\n```json\n" + call + "\n```", "", "I will look.", 2,
-       true},
+      {"I will look.\n```json\n" + call + "\n```\n```json\n" + call + "\n```", "", "I will look.",
+       2, true},
       {" <think>Hm</think>```json\n" + call, "Hm", "", 1, true},
       {" ```json\n{\"name\": \"other\"}\n```", "", "```json\n{\"name\": \"other\"}\n```", 0, true},
       {" ```json\n{\"name\"", "", "```json\n{\"name\"", 0, true},
@@ -132,8 +133,8 @@ TEST(ServerReply, TakesAReplyApartWhereverItIsCut) {
   for (const Case& each : cases) {
     for (const std::size_t size : {std::size_t{1}, std::size_t{3}, each.text.size()}) {
       SCOPED_TRACE(each.text + " in pieces of " + std::to_string(size));
-      const Reply reply =
-          stream(each.text, each.has_tools ? std::vector<Tool>{weather()} : std::vector<Tool>{}, size);
+      const Reply reply = stream(
+          each.text, each.has_tools ? std::vector<Tool>{weather()} : std::vector<Tool>{}, size);
       EXPECT_EQ(reply.thinking, each.thinking);
       EXPECT_EQ(reply.words, each.words);
       ASSERT_EQ(reply.calls.size(), each.calls);

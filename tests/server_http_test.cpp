@@ -99,9 +99,9 @@ bool contains(const std::string& text, std::string_view what) {
 
 TEST_F(ServerHttp, AnswersOneRequestAfterTheOther) {
   start({});
-  const std::string answer = ask(
-      "POST /a%20b?c=d HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"
-      "GET /second HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  const std::string answer =
+      ask("POST /a%20b?c=d HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"
+          "GET /second HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
   EXPECT_TRUE(contains(answer, "POST /a b hi")) << answer;
   EXPECT_TRUE(contains(answer, "GET /second ")) << answer;
   const std::string old = ask("GET /old HTTP/1.0\r\n\r\n");
@@ -126,7 +126,8 @@ TEST_F(ServerHttp, RefusesWhatIsTooLargeOrNoHttp) {
   EXPECT_TRUE(contains(ask("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n400\r\n" +
                            std::string(1024, 'x') + "\r\n0\r\n\r\n"),
                        " 413 "));
-  EXPECT_TRUE(contains(ask("GET / HTTP/1.1\r\nX: " + std::string(2000, 'x') + "\r\n\r\n"), " 431 "));
+  EXPECT_TRUE(
+      contains(ask("GET / HTTP/1.1\r\nX: " + std::string(2000, 'x') + "\r\n\r\n"), " 431 "));
   EXPECT_TRUE(contains(ask("nonsense\r\n\r\n"), " 400 "));
   EXPECT_TRUE(contains(ask("GET /%zz HTTP/1.1\r\n\r\n"), " 400 "));
   EXPECT_TRUE(contains(ask("POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"), " 400 "));
@@ -135,8 +136,9 @@ TEST_F(ServerHttp, RefusesWhatIsTooLargeOrNoHttp) {
 TEST_F(ServerHttp, SaysToGoOn) {
   start({});
   tcp::socket socket = connect();
-  send(socket, "POST /x HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n"
-               "Connection: close\r\n\r\n");
+  send(socket,
+       "POST /x HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n"
+       "Connection: close\r\n\r\n");
   std::string go_on(25, '\0');
   asio::read(socket, asio::buffer(go_on));
   EXPECT_EQ(go_on, "HTTP/1.1 100 Continue\r\n\r\n");

@@ -16,8 +16,8 @@ RequestLimits limits() {
 }
 
 std::string chat_with(const std::string& fields) {
-  return R"({"messages": [{"role": "user", "content": "Hi"}])" + (fields.empty() ? "" : ", " + fields) +
-         "}";
+  return R"({"messages": [{"role": "user", "content": "Hi"}])" +
+         (fields.empty() ? "" : ", " + fields) + "}";
 }
 
 ChatRequest chat(const std::string& fields) {
@@ -60,7 +60,8 @@ TEST(ServerRequest, ReadsEveryField) {
 }
 
 TEST(ServerRequest, HasDefaultsAndTakesNullAsAbsent) {
-  const ChatRequest request = chat(R"("temperature": null, "stop": null, "tools": null, "n": null)");
+  const ChatRequest request =
+      chat(R"("temperature": null, "stop": null, "tools": null, "n": null)");
   EXPECT_EQ(request.common.sampling.temperature, 1.0F);
   EXPECT_EQ(request.common.choices, 1U);
   EXPECT_EQ(request.common.max_tokens, limits().default_max_tokens);
@@ -150,7 +151,8 @@ TEST(ServerRequest, NamesTheFieldThatIsWrong) {
       {chat_with(R"("tools": [{"type": "function", "function": {"name": "a", "parameters": 1}}])"),
        "tools[0].function.parameters"},
       {chat_with(R"("tool_choice": "required")"), "tool_choice"},
-      {chat_with(R"("tool_choice": {"type": "function", "function": {"name": "h"}})"), "tool_choice"},
+      {chat_with(R"("tool_choice": {"type": "function", "function": {"name": "h"}})"),
+       "tool_choice"},
       {chat_with(R"("response_format": {"type": "xml"})"), "response_format.type"},
       {chat_with(R"("response_format": {"type": "json_schema"})"), "response_format.json_schema"},
       {chat_with(R"("functions": [])"), "functions"},
@@ -185,10 +187,10 @@ TEST(ServerRequest, ReadsCompletions) {
   EXPECT_EQ(prompts(R"({"prompt": ["x", "y"]})").at(1).text, "y");
   EXPECT_EQ(prompts(R"({"prompt": [1, 2]})").at(0).tokens, (std::vector<TokenId>{1, 2}));
   EXPECT_EQ(prompts(R"({"prompt": [[1], [2, 3]]})").at(1).tokens, (std::vector<TokenId>{2, 3}));
-  for (const char* body :
-       {"{}", R"({"prompt": [300]})", R"({"prompt": [-1]})", R"({"prompt": []})",
-        R"({"prompt": [[]]})", R"({"prompt": "x", "echo": true})", R"({"prompt": "x", "suffix": "y"})",
-        R"({"prompt": "x", "best_of": 2})", R"({"prompt": ["x", "y"], "state": "s"})"}) {
+  for (const char* body : {"{}", R"({"prompt": [300]})", R"({"prompt": [-1]})", R"({"prompt": []})",
+                           R"({"prompt": [[]]})", R"({"prompt": "x", "echo": true})",
+                           R"({"prompt": "x", "suffix": "y"})", R"({"prompt": "x", "best_of": 2})",
+                           R"({"prompt": ["x", "y"], "state": "s"})"}) {
     EXPECT_THROW(prompts(body), ApiError) << body;
   }
 }

@@ -46,8 +46,7 @@ void Service::begin(Generation& generation, const GenerationFields& fields,
   }
   generation.fields = fields;
   if (!fields.state.empty()) generation.state = state_name(client, fields.state);
-  generation.head.id =
-      make_id(generation.head.endpoint == Endpoint::Chat ? "chatcmpl-" : "cmpl-");
+  generation.head.id = make_id(generation.head.endpoint == Endpoint::Chat ? "chatcmpl-" : "cmpl-");
   generation.head.model = options_.model_name;
   generation.head.created = now_in_seconds();
 }
@@ -100,8 +99,7 @@ void Service::start_chat(Generation& generation, const std::string& body,
   if (chat.tool_choice == ToolChoice::Required) {
     request.mask = mask_of(call_schema(chat.tools), "tools");
   } else if (chat.wants_json) {
-    request.mask =
-        mask_of(chat.json_schema.value_or(Json{{"type", "object"}}), "response_format");
+    request.mask = mask_of(chat.json_schema.value_or(Json{{"type", "object"}}), "response_format");
   }
   for (std::uint32_t i = 0; i < chat.common.choices; ++i) {
     Choice& choice = generation.choices.emplace_back();
@@ -179,8 +177,7 @@ asio::awaitable<void> Service::answer(Exchange& exchange, Generation& generation
     } else if (events.empty()) {
       co_await exchange.write_events(": waiting\n\n");
     } else {
-      co_await exchange.write_events(
-          take_as_chunks(generation, std::move(events), tokenizer));
+      co_await exchange.write_events(take_as_chunks(generation, std::move(events), tokenizer));
     }
   }
   if (is_stream) {

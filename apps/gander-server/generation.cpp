@@ -145,7 +145,7 @@ Json choices_json(const Generation& generation, const Tokenizer& tokenizer) {
       json["text"] = choice.words;
     }
     json["logprobs"] = !generation.fields.top_logprobs ? Json()
-                       : is_chat ? chat_logprobs(choice.tokens, tokenizer)
+                       : is_chat                       ? chat_logprobs(choice.tokens, tokenizer)
                                  : completion_logprobs(choice.tokens, tokenizer, 0);
     json["finish_reason"] = finish_json(choice);
     choices.push_back(std::move(json));

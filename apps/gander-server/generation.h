@@ -20,8 +20,8 @@ struct Choice {
   std::string thinking = {}, words = {};
   std::vector<TokenChoice> tokens = {};
   std::optional<Finish> finish = std::nullopt;
-  bool is_begun = false;             ///< a chunk of it was sent
-  std::size_t logprobs_offset = 0;   ///< bytes of tokens whose logprobs were sent
+  bool is_begun = false;            ///< a chunk of it was sent
+  std::size_t logprobs_offset = 0;  ///< bytes of tokens whose logprobs were sent
 };
 
 /// A request that is being answered: events of the engine go in, JSON comes out. When it goes, its

@@ -26,7 +26,8 @@ struct GenerationEvent {
 };
 
 /// Events on their way from the scheduler's thread to a connection's coroutine. It holds a bounded
-/// number of bytes: a client that reads slower than tokens are made fills it, and loses its request.
+/// number of bytes: a client that reads slower than tokens are made fills it, and loses its
+/// request.
 class Mailbox : public std::enable_shared_from_this<Mailbox> {
  public:
   /// `most_bytes`: of events that were not taken.

@@ -46,7 +46,8 @@ void Metrics::add(const Usage& usage) {
 std::string Metrics::text(const Engine& engine, const StateCache* cache,
                           std::size_t connections) const {
   const EngineStatistics engine_now = engine.statistics();
-  std::string text = head("gander_http_responses_total", "counter", "Responses by route and status.");
+  std::string text =
+      head("gander_http_responses_total", "counter", "Responses by route and status.");
   for (const auto& [key, count] : responses) {
     text += fmt::format("gander_http_responses_total{{route=\"{}\",status=\"{}\"}} {}\n", key.first,
                         key.second, count);
@@ -56,9 +57,10 @@ std::string Metrics::text(const Engine& engine, const StateCache* cache,
                  "Clients that left before their response was over.", gone);
   text += metric("gander_clients_too_slow_total", "counter",
                  "Clients cut off because they read slower than text was generated.", too_slow);
-  text += metric("gander_slots", "gauge", "Sequences that can be generated at once.",
-                 engine_now.slots);
-  text += metric("gander_slots_running", "gauge", "Sequences that hold a slot.", engine_now.running);
+  text +=
+      metric("gander_slots", "gauge", "Sequences that can be generated at once.", engine_now.slots);
+  text +=
+      metric("gander_slots_running", "gauge", "Sequences that hold a slot.", engine_now.running);
   text += metric("gander_queue_requests", "gauge", "Requests that wait for a slot.",
                  engine_now.waiting);
   text += metric("gander_requests_total", "counter", "Requests accepted.", engine_now.requests);
@@ -69,7 +71,8 @@ std::string Metrics::text(const Engine& engine, const StateCache* cache,
                "Tokens of prompts read, of prompts found in the cache, and generated.");
   text += fmt::format("gander_tokens_total{{kind=\"prompt\"}} {}\n", engine_now.prompt_tokens);
   text += fmt::format("gander_tokens_total{{kind=\"cached\"}} {}\n", engine_now.cached_tokens);
-  text += fmt::format("gander_tokens_total{{kind=\"generated\"}} {}\n", engine_now.generated_tokens);
+  text +=
+      fmt::format("gander_tokens_total{{kind=\"generated\"}} {}\n", engine_now.generated_tokens);
   text += head("gander_texts_total", "counter", "Texts that ended, by what ended them.");
   for (std::size_t i = 0; i < std::size(engine_now.finished); ++i) {
     text += fmt::format("gander_texts_total{{reason=\"{}\"}} {}\n",

@@ -1,8 +1,8 @@
 #pragma once
 
+#include <atomic>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/thread_pool.hpp>
-#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -24,8 +24,8 @@ struct ServiceOptions {
   std::string model_name;  ///< what /v1/models lists and requests may name
   RequestLimits limits = {};
   ApiKeys keys = {};
-  std::string allowed_origin = {};                      ///< whose pages may use the server too
-  std::size_t outbox_bytes = std::size_t{256} << 10;    ///< of a text, that the client has not read
+  std::string allowed_origin = {};                    ///< whose pages may use the server too
+  std::size_t outbox_bytes = std::size_t{256} << 10;  ///< of a text, that the client has not read
   std::chrono::seconds longest = std::chrono::seconds{600};  ///< a request, from its arrival
   bool is_local = true;  ///< listens where only this machine can connect
 };
@@ -58,8 +58,7 @@ class Service {
   asio::awaitable<void> answer(Exchange& exchange, Generation& generation);
   // On a worker:
   void start_chat(Generation& generation, const std::string& body, const std::string& client);
-  void start_completion(Generation& generation, const std::string& body,
-                        const std::string& client);
+  void start_completion(Generation& generation, const std::string& body, const std::string& client);
   void begin(Generation& generation, const GenerationFields& fields,
              const std::string& client) const;
   Request request_of(const Generation& generation) const;

@@ -140,8 +140,7 @@ class BenchConversation {
   void add_usage(const Json& usage) {
     results_.prompt_tokens += usage["prompt_tokens"].get<std::uint64_t>();
     results_.generated_tokens += usage["completion_tokens"].get<std::uint64_t>();
-    results_.cached_tokens +=
-        usage["prompt_tokens_details"]["cached_tokens"].get<std::uint64_t>();
+    results_.cached_tokens += usage["prompt_tokens_details"]["cached_tokens"].get<std::uint64_t>();
   }
 
   const BenchServeOptions& options_;
@@ -183,8 +182,7 @@ ServeResults measure_server(const BenchServeOptions& options) {
 
 double percentile(std::vector<double> values, double share) {
   if (values.empty()) return 0;
-  const auto at =
-      static_cast<std::ptrdiff_t>(share * static_cast<double>(values.size() - 1) + 0.5);
+  const auto at = static_cast<std::ptrdiff_t>(share * static_cast<double>(values.size() - 1) + 0.5);
   std::ranges::nth_element(values, values.begin() + at);
   return values[static_cast<std::size_t>(at)];
 }
@@ -206,8 +204,7 @@ void print_percentiles(std::string_view name, const std::vector<double>& values)
 int bench_serve(const BenchServeOptions& options) {
   const ServeResults results = measure_server(options);
   if (results.failed == results.requests) fail("no request succeeded: {}", results.error);
-  const double tokens_per_second =
-      static_cast<double>(results.generated_tokens) / results.seconds;
+  const double tokens_per_second = static_cast<double>(results.generated_tokens) / results.seconds;
   if (options.json) {
     print(json_text({{"url", options.url},
                      {"rate", options.rate},
@@ -268,7 +265,8 @@ void add_bench_serve_command(CLI::App& bench, Action& action) {
   command->add_flag("--json", options->json, "print one JSON object");
   command->footer(
       "Conversations begin at random times (Poisson), whatever became of those before; each waits\n"
-      "for a reply before it goes on. Times are those of a client: of the first piece of text, and\n"
+      "for a reply before it goes on. Times are those of a client: of the first piece of text, "
+      "and\n"
       "between two. $GANDER_API_KEY is sent when it is set.\n\n"
       "Examples:\n"
       "  gander bench serve --rate 8 --conversations 100\n"

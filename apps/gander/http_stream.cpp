@@ -113,8 +113,7 @@ HttpAddress parse_http_address(const std::string& url) {
   const std::size_t colon = rest.rfind(':');
   if (colon != std::string_view::npos && rest.back() != ']') {
     const std::string_view port = rest.substr(colon + 1);
-    const auto [end, error] =
-        std::from_chars(port.data(), port.data() + port.size(), address.port);
+    const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), address.port);
     if (error != std::errc() || end != port.data() + port.size()) {
       fail("{}: expected http://HOST:PORT", url);
     }
@@ -134,11 +133,11 @@ unsigned post_for_events(const HttpAddress& address, const std::string& path,
                          std::string& body) {
   HttpConnection connection(address);
   const bool is_v6 = address.host.find(':') != std::string::npos;
-  connection.send(fmt::format(
-      "POST {} HTTP/1.1\r\nHost: {}{}{}:{}\r\nContent-Type: application/json\r\n"
-      "Content-Length: {}\r\n{}Connection: close\r\n\r\n{}",
-      path, is_v6 ? "[" : "", address.host, is_v6 ? "]" : "", address.port, json.size(),
-      key.empty() ? "" : fmt::format("Authorization: Bearer {}\r\n", key), json));
+  connection.send(
+      fmt::format("POST {} HTTP/1.1\r\nHost: {}{}{}:{}\r\nContent-Type: application/json\r\n"
+                  "Content-Length: {}\r\n{}Connection: close\r\n\r\n{}",
+                  path, is_v6 ? "[" : "", address.host, is_v6 ? "]" : "", address.port, json.size(),
+                  key.empty() ? "" : fmt::format("Authorization: Bearer {}\r\n", key), json));
   const std::string head = connection.read_to("\r\n\r\n") + "\r\n";
   if (!head.starts_with("HTTP/1.1 ")) fail("the server does not speak HTTP");
   const auto status = static_cast<unsigned>(http_number(std::string_view(head).substr(9, 3), 10));

@@ -150,8 +150,8 @@ ChatPrompt render_chat(const ChatRequest& request, bool goes_on) {
   const bool continues = request.messages.back().role == Role::Assistant;
   if (!assistant_may_speak && !continues) text += "Assistant:";
   if (!continues) {
-    prompt.reply = request.tool_choice == ToolChoice::Required ? " ```json\n"
-                                                               : thinking_prefix(thinking);
+    prompt.reply =
+        request.tool_choice == ToolChoice::Required ? " ```json\n" : thinking_prefix(thinking);
     text += prompt.reply;
   }
   return prompt;

@@ -60,10 +60,10 @@ std::optional<std::int64_t> JsonFields::integer(const char* name, std::int64_t l
   if (value == nullptr) return std::nullopt;
   const bool fits =
       value->is_number_integer() &&
-      (value->is_number_unsigned() ? std::cmp_less_equal(value->get<std::uint64_t>(), most) &&
-                                         std::cmp_greater_equal(value->get<std::uint64_t>(), least)
-                                   : value->get<std::int64_t>() >= least &&
-                                         value->get<std::int64_t>() <= most);
+      (value->is_number_unsigned()
+           ? std::cmp_less_equal(value->get<std::uint64_t>(), most) &&
+                 std::cmp_greater_equal(value->get<std::uint64_t>(), least)
+           : value->get<std::int64_t>() >= least && value->get<std::int64_t>() <= most);
   if (!fits) {
     refuse_field(path_of(name), "'{}' must be an integer from {} to {}", path_of(name), least,
                  most);

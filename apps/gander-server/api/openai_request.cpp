@@ -246,9 +246,8 @@ void read_tool_choice(const JsonFields& fields, ChatRequest& request) {
     choice.one_of("type", {"function"});
     const Json* const function = choice.find("function");
     const std::string name =
-        function != nullptr
-            ? JsonFields(*function, "tool_choice.function").required_string("name")
-            : choice.required_string("name");
+        function != nullptr ? JsonFields(*function, "tool_choice.function").required_string("name")
+                            : choice.required_string("name");
     std::erase_if(request.tools, [&](const Tool& tool) { return tool.name != name; });
     if (request.tools.empty()) {
       refuse_field("tool_choice", "'tool_choice' names \"{}\", which is not one of the tools",

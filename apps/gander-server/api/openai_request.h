@@ -14,8 +14,8 @@
 namespace gander::server {
 
 struct RequestLimits {
-  std::uint32_t max_tokens = 131072;         ///< the most that may be asked for
-  std::uint32_t default_max_tokens = 4096;   ///< where nothing is asked for
+  std::uint32_t max_tokens = 131072;        ///< the most that may be asked for
+  std::uint32_t default_max_tokens = 4096;  ///< where nothing is asked for
   std::uint32_t max_choices = 16;
   std::uint32_t vocab_size = 65536;
 };
@@ -29,7 +29,7 @@ struct GenerationFields {
   std::uint32_t choices = 1;
   std::vector<std::string> stops = {};
   SamplerSettings sampling = {};
-  std::optional<std::uint64_t> seed = std::nullopt;        ///< none: one is made up
+  std::optional<std::uint64_t> seed = std::nullopt;  ///< none: one is made up
   std::optional<std::uint32_t> top_logprobs = std::nullopt;
   std::string state;  ///< a named state to go on from and to leave the end in; empty: none
 };
@@ -59,7 +59,7 @@ struct ChatRequest {
   std::vector<ChatMessage> messages;
   std::vector<Tool> tools = {};  ///< with a named tool_choice: that one
   ToolChoice tool_choice = ToolChoice::None;
-  bool wants_json = false;            ///< response_format json_object or json_schema
+  bool wants_json = false;               ///< response_format json_object or json_schema
   std::optional<Json> json_schema = {};  ///< none: any object
   Thinking thinking = Thinking::None;
 };

@@ -14,10 +14,7 @@ Json bytes_json(std::string_view text) {
 }
 
 Json head_json(const ResponseHead& head, std::string_view object) {
-  return {{"id", head.id},
-          {"object", object},
-          {"created", head.created},
-          {"model", head.model}};
+  return {{"id", head.id}, {"object", object}, {"created", head.created}, {"model", head.model}};
 }
 
 }  // namespace
@@ -110,8 +107,8 @@ Json tool_calls_json(const std::vector<ToolCall>& calls, bool with_index) {
 }
 
 std::string chunk_json(const ResponseHead& head, Json choices, const Json* usage) {
-  Json json =
-      head_json(head, head.endpoint == Endpoint::Chat ? "chat.completion.chunk" : "text_completion");
+  Json json = head_json(
+      head, head.endpoint == Endpoint::Chat ? "chat.completion.chunk" : "text_completion");
   json["choices"] = std::move(choices);
   if (usage != nullptr) json["usage"] = *usage;
   return json_text(json);

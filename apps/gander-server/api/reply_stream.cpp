@@ -92,16 +92,15 @@ ReplyStream::Piece ReplyStream::finish() {
 // Goes from part to part as far as the buffer tells.
 void ReplyStream::take(bool is_end, Piece& piece) {
   if (part_ == Part::Beginning) {
-    const std::string_view rest =
-        std::string_view(buffer_).substr(std::min(buffer_.find_first_not_of(kSpace),
-                                                  buffer_.size()));
+    const std::string_view rest = std::string_view(buffer_).substr(
+        std::min(buffer_.find_first_not_of(kSpace), buffer_.size()));
     if (rest.starts_with(kThink)) {
       buffer_.erase(0, buffer_.size() - rest.size() + kThink.size());
       part_ = Part::Thinking;
     } else if (is_end || !kThink.starts_with(rest)) {
       // JSON without a fence is looked at as a whole too.
       part_ = !tools_.empty() && (rest.starts_with('{') || rest.starts_with('[')) ? Part::Calls
-                                                                                 : Part::Words;
+                                                                                  : Part::Words;
     } else {
       return;
     }

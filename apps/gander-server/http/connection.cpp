@@ -172,7 +172,7 @@ asio::awaitable<bool> Connection::serve_request() {
   } catch (const boost::system::system_error&) {
     co_return false;  // the client is gone
   }
-  co_return keep_alive_ && socket_.is_open();
+  co_return keep_alive_&& socket_.is_open();
 }
 
 asio::awaitable<void> Connection::refuse_request(unsigned status, std::string message) {
@@ -201,8 +201,7 @@ asio::awaitable<void> Connection::linger() {
 asio::awaitable<void> Connection::watch() {
   while (buffer_.size() < buffer_.max_size()) {
     const std::size_t room = std::min<std::size_t>(4096, buffer_.max_size() - buffer_.size());
-    const auto [error, bytes] =
-        co_await socket_.async_read_some(buffer_.prepare(room), kNoThrow);
+    const auto [error, bytes] = co_await socket_.async_read_some(buffer_.prepare(room), kNoThrow);
     buffer_.commit(bytes);
     if (error) co_return;
   }

@@ -22,7 +22,8 @@ HttpServer::HttpServer(asio::io_context& io, HttpOptions options, HttpHandler ha
       fail("cannot {} {} port {}: {}", what, options_.host, options_.port, error.message());
     }
   };
-  const auto address = asio::ip::make_address(options_.host == "localhost" ? "127.0.0.1" : options_.host, error);
+  const auto address =
+      asio::ip::make_address(options_.host == "localhost" ? "127.0.0.1" : options_.host, error);
   if (error) fail("--host {}: not an IP address, for example 127.0.0.1 or ::1", options_.host);
   const tcp::endpoint endpoint(address, options_.port);
   acceptor_.open(endpoint.protocol(), error);

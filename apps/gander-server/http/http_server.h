@@ -25,8 +25,8 @@ struct HttpOptions {
   std::uint16_t port = 8080;  ///< 0: any that is free
   std::size_t header_bytes = std::size_t{16} << 10;
   std::size_t body_bytes = std::size_t{16} << 20;
-  std::size_t connections = 4096;  ///< more are answered with 503 and closed
-  std::chrono::seconds idle = std::chrono::seconds{75};        ///< between two requests
+  std::size_t connections = 4096;                        ///< more are answered with 503 and closed
+  std::chrono::seconds idle = std::chrono::seconds{75};  ///< between two requests
   std::chrono::seconds read_header = std::chrono::seconds{10};  ///< from its first byte
   std::chrono::seconds read_body = std::chrono::seconds{60};
   std::chrono::seconds write = std::chrono::seconds{30};  ///< of a response, or of some events

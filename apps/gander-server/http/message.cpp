@@ -48,8 +48,8 @@ bool is_numeric_host(const std::string& host) {
   if (host.front() == '[') return true;
   const std::string_view name = std::string_view(host).substr(0, host.rfind(':'));
   if (name == "localhost") return true;
-  return std::ranges::all_of(
-      name, [](unsigned char c) { return std::isdigit(c) != 0 || c == '.'; });
+  return std::ranges::all_of(name,
+                             [](unsigned char c) { return std::isdigit(c) != 0 || c == '.'; });
 }
 
 }  // namespace gander::server
