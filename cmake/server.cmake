@@ -6,13 +6,19 @@ file(GLOB_RECURSE GANDER_SERVER_SOURCES CONFIGURE_DEPENDS
      ${PROJECT_SOURCE_DIR}/apps/gander-server/*.cpp)
 list(FILTER GANDER_SERVER_SOURCES EXCLUDE REGEX "/(main|message)\\.cpp$|/api/")
 
+# Every token passes through it.
+set(GANDER_SERVER_OPTIONS "")
+if(GANDER_SANITIZE)
+  set(GANDER_SERVER_OPTIONS ${GANDER_LITTLE_OPTIMIZED})
+endif()
+
 # Text in, text out: what knows no sockets is a library of its own, for the fuzzers.
 file(GLOB GANDER_OPENAI_SOURCES CONFIGURE_DEPENDS
      ${PROJECT_SOURCE_DIR}/apps/gander-server/api/*.cpp
      ${PROJECT_SOURCE_DIR}/apps/gander-server/http/message.cpp)
 add_library(gander_openai_objects OBJECT ${GANDER_OPENAI_SOURCES})
 target_link_libraries(gander_openai_objects PUBLIC gander_internal)
-target_compile_options(gander_openai_objects PRIVATE ${GANDER_LITTLE_OPTIMIZED})
+target_compile_options(gander_openai_objects PRIVATE ${GANDER_SERVER_OPTIONS})
 gander_precompile(gander_openai_objects ${GANDER_PRECOMPILED})
 
 # The page is part of the executable.
@@ -42,7 +48,7 @@ endif()
 
 add_library(gander_server_objects OBJECT ${GANDER_SERVER_SOURCES} ${page})
 target_link_libraries(gander_server_objects PUBLIC gander_server_headers)
-target_compile_options(gander_server_objects PRIVATE ${GANDER_LITTLE_OPTIMIZED})
+target_compile_options(gander_server_objects PRIVATE ${GANDER_SERVER_OPTIONS})
 gander_precompile(gander_server_objects ${GANDER_PRECOMPILED})
 
 add_executable(gander_server apps/gander-server/main.cpp $<TARGET_OBJECTS:gander_server_objects>

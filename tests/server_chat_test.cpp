@@ -156,7 +156,7 @@ TEST(ServerReply, ShowsWordsAsSoonAsTheyAreCertain) {
 
 TEST(ServerResponse, HasTheShapeOfOpenAis) {
   const ResponseHead head{Endpoint::Chat, "chatcmpl-1", "m", 5};
-  EXPECT_EQ(event_text(chunk_json(head, Json::array({{{"index", 0}}}), nullptr)),
+  EXPECT_EQ(chunk_event(head, "{\"index\":0}", ""),
             "data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":5,"
             "\"model\":\"m\",\"choices\":[{\"index\":0}]}\n\n");
   // Newlines in a text would end an event.

@@ -1,5 +1,6 @@
 #include "apps/gander-server/generation.h"
 
+#include <iterator>
 #include <utility>
 
 #include "apps/gander-server/api/api_error.h"
@@ -37,19 +38,20 @@ Json logprobs_json(const Generation& generation, Choice& choice, const Tokenizer
   return json;
 }
 
-Json chat_delta(Choice& choice, const ReplyStream::Piece& piece) {
-  Json delta = Json::object();
-  if (!choice.is_begun) {
-    delta["role"] = "assistant";
-    delta["content"] = "";
-  }
-  choice.is_begun = true;
-  if (!piece.thinking.empty()) delta["reasoning_content"] = piece.thinking;
-  if (!piece.words.empty()) delta["content"] = piece.words;
+// Of a chat: {"role", "content", "reasoning_content", "tool_calls"}, what there is of it.
+std::string delta_text(Choice& choice, const ReplyStream::Piece& piece) {
+  std::string delta;
+  const auto add = [&](std::string_view name, std::string_view json) {
+    fmt::format_to(std::back_inserter(delta), "{}\"{}\":{}", delta.empty() ? "" : ",", name, json);
+  };
+  const bool is_first = !std::exchange(choice.is_begun, true);
+  if (is_first) add("role", "\"assistant\"");
+  if (!piece.thinking.empty()) add("reasoning_content", json_text(piece.thinking));
+  if (is_first || !piece.words.empty()) add("content", json_text(piece.words));
   if (choice.finish && !choice.reply.tool_calls().empty()) {
-    delta["tool_calls"] = tool_calls_json(with_ids(choice.reply.tool_calls()), true);
+    add("tool_calls", json_text(tool_calls_json(with_ids(choice.reply.tool_calls()), true)));
   }
-  return delta;
+  return "{" + delta + "}";
 }
 
 Json message_json(const Choice& choice) {
@@ -101,7 +103,6 @@ ReplyStream::Piece take(Generation& generation, GenerationEvent event) {
 std::string take_as_chunks(Generation& generation, std::vector<GenerationEvent> events,
                            const Tokenizer& tokenizer) {
   const bool is_chat = generation.head.endpoint == Endpoint::Chat;
-  const Json no_usage = nullptr;
   std::string text;
   for (GenerationEvent& event : events) {
     const std::uint32_t index = event.choice;
@@ -110,17 +111,13 @@ std::string take_as_chunks(Generation& generation, std::vector<GenerationEvent> 
     // Text that is held back needs no chunk; its tokens go with the next.
     if (piece.empty() && !choice.finish && choice.is_begun) continue;
     if (piece.empty() && !choice.finish && !is_chat) continue;
-    Json json = {{"index", index}};
-    if (is_chat) {
-      json["delta"] = chat_delta(choice, piece);
-    } else {
-      choice.is_begun = true;
-      json["text"] = piece.words;
-    }
-    json["logprobs"] = logprobs_json(generation, choice, tokenizer);
-    json["finish_reason"] = finish_json(choice);
-    text += event_text(chunk_json(generation.head, Json::array({std::move(json)}),
-                                  generation.fields.include_usage ? &no_usage : nullptr));
+    const std::string part = is_chat ? delta_text(choice, piece) : json_text(piece.words);
+    choice.is_begun = true;
+    const std::string json = fmt::format(
+        R"({{"index":{},"{}":{},"logprobs":{},"finish_reason":{}}})", index,
+        is_chat ? "delta" : "text", part, json_text(logprobs_json(generation, choice, tokenizer)),
+        json_text(finish_json(choice)));
+    text += chunk_event(generation.head, json, generation.fields.include_usage ? "null" : "");
   }
   return text;
 }
@@ -128,8 +125,7 @@ std::string take_as_chunks(Generation& generation, std::vector<GenerationEvent> 
 std::string last_chunks(const Generation& generation) {
   std::string text;
   if (generation.fields.include_usage) {
-    const Json usage = usage_json(generation.usage);
-    text = event_text(chunk_json(generation.head, Json::array(), &usage));
+    text = chunk_event(generation.head, "", json_text(usage_json(generation.usage)));
   }
   return text.append(kDoneEvent);
 }

@@ -106,12 +106,13 @@ Json tool_calls_json(const std::vector<ToolCall>& calls, bool with_index) {
   return list;
 }
 
-std::string chunk_json(const ResponseHead& head, Json choices, const Json* usage) {
-  Json json = head_json(
-      head, head.endpoint == Endpoint::Chat ? "chat.completion.chunk" : "text_completion");
-  json["choices"] = std::move(choices);
-  if (usage != nullptr) json["usage"] = *usage;
-  return json_text(json);
+std::string chunk_event(const ResponseHead& head, std::string_view choices,
+                        std::string_view usage) {
+  return fmt::format(
+      R"(data: {{"id":"{}","object":"{}","created":{},"model":{},"choices":[{}]{}{}}})"
+      "\n\n",
+      head.id, head.endpoint == Endpoint::Chat ? "chat.completion.chunk" : "text_completion",
+      head.created, json_text(head.model), choices, usage.empty() ? "" : ",\"usage\":", usage);
 }
 
 std::string response_json(const ResponseHead& head, Json choices, const UsageSum& usage) {
@@ -120,10 +121,6 @@ std::string response_json(const ResponseHead& head, Json choices, const UsageSum
   json["choices"] = std::move(choices);
   json["usage"] = usage_json(usage);
   return json_text(json) + "\n";
-}
-
-std::string event_text(std::string_view json) {
-  return fmt::format("data: {}\n\n", json);
 }
 
 }  // namespace gander::server

@@ -46,13 +46,12 @@ Json completion_logprobs(const std::vector<TokenChoice>& tokens, const Tokenizer
 
 Json tool_calls_json(const std::vector<ToolCall>& calls, bool with_index);
 
-/// A chunk with these choices; an object without "delta" or "text" ends a list.
-std::string chunk_json(const ResponseHead& head, Json choices, const Json* usage);
+/// A chunk as a server-sent event, of parts that are JSON already: there is one for every token.
+/// `choices` without its brackets; `usage` may be empty.
+std::string chunk_event(const ResponseHead& head, std::string_view choices, std::string_view usage);
 /// The whole response.
 std::string response_json(const ResponseHead& head, Json choices, const UsageSum& usage);
 
-/// "data: ...\n\n"
-std::string event_text(std::string_view json);
 inline constexpr std::string_view kDoneEvent = "data: [DONE]\n\n";
 
 }  // namespace gander::server

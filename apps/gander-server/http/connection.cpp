@@ -62,7 +62,7 @@ asio::awaitable<void> keep_error(asio::awaitable<void> work, std::exception_ptr&
 Connection::Connection(HttpServer& server, asio::ip::tcp::socket socket)
     : server_(server),
       socket_(std::move(socket)),
-      deadline_(socket_.get_executor()),
+      timer_(socket_.get_executor()),
       // A header, and what is read ahead while a response goes out.
       buffer_(server.options_.header_bytes + 4096) {
   boost::system::error_code error;
@@ -91,19 +91,30 @@ void Connection::close() {
   socket_.close(error);
 }
 
+// A deadline is set for every write, so the timer is left alone where it rings early enough: it
+// then looks at what the deadline has become.
 void Connection::set_deadline(std::chrono::seconds time) {
-  deadline_.expires_after(time);
-  deadline_.async_wait([weak = weak_from_this()](const boost::system::error_code& error) {
-    const auto self = weak.lock();
-    // It may have been set anew after it had passed.
-    if (!error && self && self->deadline_.expiry() <= std::chrono::steady_clock::now()) {
-      self->close();
-    }
-  });
+  deadline_ = std::chrono::steady_clock::now() + time;
+  if (!is_timer_set_ || timer_.expiry() > deadline_) wait_for_deadline();
 }
 
 void Connection::clear_deadline() {
-  deadline_.expires_at(std::chrono::steady_clock::time_point::max());
+  deadline_ = std::chrono::steady_clock::time_point::max();
+}
+
+void Connection::wait_for_deadline() {
+  is_timer_set_ = true;
+  timer_.expires_at(deadline_);
+  timer_.async_wait([weak = weak_from_this()](const boost::system::error_code& error) {
+    const auto self = weak.lock();
+    if (error || !self) return;
+    self->is_timer_set_ = false;
+    if (self->deadline_ <= std::chrono::steady_clock::now()) {
+      self->close();
+    } else if (self->deadline_ != std::chrono::steady_clock::time_point::max()) {
+      self->wait_for_deadline();
+    }
+  });
 }
 
 asio::awaitable<void> Connection::run() {

@@ -35,6 +35,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   /// Closes the connection when the next step is not done by then.
   void set_deadline(std::chrono::seconds time);
   void clear_deadline();
+  void wait_for_deadline();
   asio::awaitable<bool> serve_request();
   asio::awaitable<void> refuse_request(unsigned status, std::string message);
   /// Reads on until the client is gone: what it sends belongs to its next request.
@@ -44,7 +45,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   HttpServer& server_;
   asio::ip::tcp::socket socket_;
-  asio::steady_timer deadline_;
+  asio::steady_timer timer_;
+  std::chrono::steady_clock::time_point deadline_ = std::chrono::steady_clock::time_point::max();
+  bool is_timer_set_ = false;
   boost::beast::flat_buffer buffer_;
   std::string client_;
   bool is_idle_ = true;
