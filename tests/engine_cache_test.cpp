@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "engine/cache/state_cache.h"
 #include "engine/serving/engine.h"
 #include "tests/support/engine_run.h"
@@ -192,6 +194,8 @@ TEST(EngineCache, TheEngineEndsWhileOthersAreLookedFor) {
       for (int i = 0; i < 6; ++i) {
         tickets.push_back(engine.submit({.prompt = long_text(40)}, [](auto&) { return true; }));
       }
+      // At any moment of their way.
+      std::this_thread::sleep_for(std::chrono::microseconds(2 * round));
     }
     for (const Ticket& ticket : tickets) ASSERT_TRUE(ticket.wait_for(std::chrono::seconds(0)));
   }
