@@ -1,4 +1,4 @@
-// The interface for C over the engine.
+#include "engine/c_api.h"
 
 #include <algorithm>
 #include <chrono>
@@ -12,11 +12,9 @@
 
 #include "base/error.h"
 #include "engine/cache/state_cache.h"
-#include "engine/model.h"
 #include "engine/serving/engine.h"
 #include "engine/serving/event_queue.h"
 #include "engine/session_file.h"
-#include "gander/gander.h"
 #include "model/state.h"
 
 using gander::SavedSequence;
@@ -30,10 +28,6 @@ struct RunningEngine {
 };
 
 }  // namespace
-
-struct gander_model {
-  gander::Model model;
-};
 
 struct gander_engine {
   std::shared_ptr<RunningEngine> running;

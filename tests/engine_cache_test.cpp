@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "engine/cache/state_cache.h"
 #include "engine/serving/engine.h"
 #include "tests/support/engine_run.h"
@@ -179,12 +181,24 @@ TEST(EngineCache, ManyAtOnceAreFoundAndAnswered) {
     EXPECT_EQ(heard[i]->choice().text, heard[i - 5]->choice().text);
   }
   EXPECT_GT(chat.cache.statistics().hits, 40U);
-  // The end of the engine while others are still being looked for.
-  for (int i = 0; i < 20; ++i) {
-    tickets.push_back(chat.engine->submit({.prompt = common}, Heard::sink(heard[0])));
+}
+
+TEST(EngineCache, TheEngineEndsWhileOthersAreLookedFor) {
+  const Model model = chatting_model();
+  StateCache cache(model);
+  for (int round = 0; round < 100; ++round) {
+    std::vector<Ticket> tickets;
+    {
+      Engine engine(model, std::make_unique<SlotBackend>(kVocabulary, 4, babbling(kVocabulary)),
+                    {.sampling_threads = 1}, &cache);
+      for (int i = 0; i < 6; ++i) {
+        tickets.push_back(engine.submit({.prompt = long_text(40)}, [](auto&) { return true; }));
+      }
+      // At any moment of their way.
+      std::this_thread::sleep_for(std::chrono::microseconds(2 * round));
+    }
+    for (const Ticket& ticket : tickets) ASSERT_TRUE(ticket.wait_for(std::chrono::seconds(0)));
   }
-  chat.engine.reset();
-  for (const Ticket& ticket : tickets) EXPECT_TRUE(ticket.wait_for(std::chrono::seconds(0)));
 }
 
 }  // namespace

@@ -226,6 +226,30 @@ TEST(EngineText, LogprobsAreTheModels) {
   EXPECT_GE(choice.tokens.size(), 1U);
 }
 
+TEST(EngineText, TokensThatAStopStringTookAreNotTold) {
+  const Model model = babbling_model();
+  Engine engine(model, babbling_backend(1));
+  int stopped = 0;
+  for (std::uint64_t seed = 0; seed < 300; ++seed) {
+    Request request;
+    request.prompt = "x";
+    request.max_tokens = 40;
+    request.stops = {"cd", "b:", ":\n", "\nUa"};
+    request.sampling.seed = seed;
+    request.top_logprobs = 0;
+    const Heard::Choice choice = run_alone(engine, std::move(request));
+    if (choice.finish.reason != FinishReason::StopString) continue;
+    if (choice.text.find("\ufffd") != std::string::npos || choice.tokens.empty()) continue;
+    ++stopped;
+    std::vector<TokenId> told;
+    for (const TokenChoice& token : choice.tokens) told.push_back(token.token);
+    EXPECT_TRUE(model.tokenizer->decode(told).starts_with(choice.text)) << seed;
+    told.pop_back();
+    EXPECT_LT(model.tokenizer->decode(told).size(), choice.text.size()) << "all begin in the text";
+  }
+  EXPECT_GT(stopped, 10);
+}
+
 TEST(EngineText, WithNothingToGenerateThePromptIsReadAsFarAsItIsCertain) {
   const Model model = babbling_model();
   Engine engine(model, babbling_backend(2));
@@ -247,6 +271,12 @@ TEST(EngineText, WithNothingToGenerateThePromptIsReadAsFarAsItIsCertain) {
   const Heard::Choice second = run_alone(engine, std::move(rest));
   EXPECT_EQ(second.text, expected);
   EXPECT_EQ(second.finish.usage.prompt_tokens, 1U) << "the token ab";
+
+  Request certain;  // nothing begins with bcx; its last token is read when it is known what follows
+  certain.prompt = "bcx";
+  certain.max_tokens = 0;
+  certain.keep_end = true;
+  EXPECT_EQ(run_alone(engine, std::move(certain)).finish.end->pending, "x");
 
   Request nothing;
   nothing.prompt = "a";

@@ -11,6 +11,7 @@ namespace gander {
 
 /// What EngineStatistics are read from: written by the scheduler, read by anyone.
 struct EngineCounters {
+  std::atomic<std::uint32_t> free_slots{0};
   std::atomic<std::uint64_t> requests{0}, refused{0}, steps{0};
   std::atomic<std::uint64_t> prompt_tokens{0}, cached_tokens{0}, generated_tokens{0};
   std::array<std::atomic<std::uint64_t>, kFinishReasons> finished{};

@@ -75,7 +75,7 @@ Scheduler::Scheduler(const Model& model, std::unique_ptr<Backend> backend,
     sequences_.emplace_back(context, slot);
     free_.push_back(slots - 1 - slot);
   }
-  free_count_ = slots;
+  counters_.free_slots = slots;
   running_.reserve(slots);
   steps_.reserve(slots);
   stepped_.reserve(slots);
@@ -101,7 +101,7 @@ void Scheduler::submit(std::shared_ptr<Submission> submission) {
     const std::lock_guard lock(mutex_);
     const std::size_t waiting = waiting_.size();
     // Those that free slots will take at once do not wait.
-    if (is_draining_ || waiting >= options_.max_waiting + free_count_ ||
+    if (is_draining_ || waiting >= options_.max_waiting + counters_.free_slots ||
         (waiting > 0 && waiting_bytes_ + bytes > options_.max_waiting_bytes)) {
       ++counters_.refused;
       if (is_draining_) throw Refused("the engine is shutting down and takes no requests", waiting);
@@ -226,13 +226,19 @@ void Scheduler::drop_waiting(bool all) {
   }
 }
 
+std::uint32_t Scheduler::take_slot() {
+  const std::uint32_t slot = free_.back();
+  free_.pop_back();
+  --counters_.free_slots;
+  return slot;
+}
+
 /// Gives free slots to those who wait. Where the cache is asked first, it answers later.
 void Scheduler::admit() {
   while (!free_.empty() && !forks_.empty()) {
     admissions_.push_back(std::move(forks_.front()));
     forks_.pop_front();
-    admissions_.back().slot = free_.back();
-    free_.pop_back();
+    admissions_.back().slot = take_slot();
   }
   {
     const std::lock_guard lock(mutex_);
@@ -244,13 +250,11 @@ void Scheduler::admit() {
       admission.submission = std::move(waiting_.begin()->second);
       waiting_.erase(waiting_.begin());
       waiting_bytes_ -= queued_bytes(*admission.submission);
-      admission.slot = free_.back();
-      free_.pop_back();
+      admission.slot = take_slot();
       const Request& request = admission.submission->request;
       admission.is_found = cache_ == nullptr || !request.use_cache || request.start != nullptr;
       admissions_.push_back(std::move(admission));
     }
-    free_count_ = static_cast<std::uint32_t>(free_.size());
   }
   for (Admission& admission : admissions_) begin(admission);
   admissions_.clear();
@@ -323,7 +327,6 @@ void Scheduler::release_finished() {
     return sequence->is_free();
   });
   running_count_ = static_cast<std::uint32_t>(running_.size());
-  free_count_ = static_cast<std::uint32_t>(free_.size());
 }
 
 void Scheduler::step() {

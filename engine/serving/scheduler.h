@@ -75,6 +75,7 @@ class Scheduler {
   void admit();
   void begin(Admission& admission);
   void queue_forks(const std::shared_ptr<Submission>& submission);
+  std::uint32_t take_slot();
   void release_finished();
   void end_all();
   void stop_some(bool all);
@@ -94,7 +95,7 @@ class Scheduler {
   EngineCounters counters_;
   const std::shared_ptr<std::atomic<std::uint64_t>> cancellations_ =
       std::make_shared<std::atomic<std::uint64_t>>(0);
-  std::atomic<std::uint32_t> running_count_{0}, free_count_{0};
+  std::atomic<std::uint32_t> running_count_{0};
 
   mutable std::mutex mutex_;  // of the queue
   std::condition_variable wake_;

@@ -437,6 +437,7 @@ void Sequence::finish() {
   mask_ = nullptr;
   const std::shared_ptr<Submission> submission = std::move(submission_);
   submission_ = nullptr;
+  ++context_.counters.free_slots;  // before it is told: who hears of it may ask for another
   // Without a prompt that was read there are no other choices to come.
   const std::uint32_t choices = submission->request.choices;
   const bool is_last = choice_ > 0 || submission->after_prompt.state != nullptr;
