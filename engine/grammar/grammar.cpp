@@ -12,7 +12,7 @@ namespace gander {
 namespace {
 
 constexpr std::size_t kKeptGrammars = 32;
-constexpr std::size_t kMostBytes = 16 << 20;  // of what is known of one grammar
+constexpr std::size_t kMostKnownBytes = 16 << 20;  // of what is known of one grammar
 
 class PushdownGrammar : public Grammar, public std::enable_shared_from_this<PushdownGrammar> {
  public:
@@ -62,7 +62,7 @@ class PushdownMask : public TokenMask {
   void accept(TokenId token) override {
     const std::string_view bytes = grammar_->tokenizer_->bytes(token);
     const std::lock_guard lock(grammar_->mutex_);
-    if (known_->bytes() > kMostBytes) {
+    if (known_->bytes() > kMostKnownBytes) {
       if (known_ == grammar_->known_) {
         grammar_->known_ = std::make_shared<LazyAutomaton>(grammar_->pushdown_, grammar_->heights_);
       }

@@ -23,7 +23,8 @@ class Magnitudes {
       : automaton_(automaton), low_(low), high_(high), integer_(integer), to_(to) {}
 
   void add(std::uint32_t from) {
-    const std::size_t most = high_ ? std::min<std::size_t>(high_->whole.size(), kDigits) : kDigits;
+    const std::size_t most =
+        high_ ? std::min<std::size_t>(high_->whole.size(), kMostDigits) : kMostDigits;
     for (std::size_t size = low_.whole.size(); size <= most; ++size) {
       states_.clear();
       size_ = size;
@@ -47,7 +48,7 @@ class Magnitudes {
       return made;
     }
     if (may_end(written - size_, at_low, at_high)) automaton_.add_skip(made, to_);
-    if (integer_ || written == kDigits) return made;
+    if (integer_ || written == kMostDigits) return made;
     std::uint32_t before = made;
     if (written == size_) before = automaton_.add_text(made, ".");
     const std::size_t place = written - size_;
@@ -116,9 +117,9 @@ Bound parse_bound(std::string_view number, bool is_exclusive) {
   while (bound.fraction.ends_with('0')) bound.fraction.pop_back();
   if (!is_digits(bound.whole) || !is_digits(bound.fraction) || bound.whole.empty() ||
       (!bound.fraction.empty() &&
-       bound.whole.size() + bound.fraction.size() > kDigits + (bound.whole == "0" ? 1 : 0))) {
+       bound.whole.size() + bound.fraction.size() > kMostDigits + (bound.whole == "0" ? 1 : 0))) {
     fail("the bound {} is not supported: it needs at most {} digits and no exponent", number,
-         kDigits);
+         kMostDigits);
   }
   if (is_zero(bound)) bound.is_negative = false;
   return bound;

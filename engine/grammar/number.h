@@ -21,11 +21,11 @@ struct Bound {
 Bound parse_bound(std::string_view number, bool is_exclusive);
 
 /// Adds JSON numbers between two bounds (none: unbounded), between two states: without exponent,
-/// with at most kDigits digits, so that a double tells any two of them apart and no reader finds
-/// one out of bounds. `integer`: without a fraction.
+/// with at most kMostDigits digits, so that a double tells any two of them apart and no reader
+/// finds one out of bounds. `integer`: without a fraction.
 void add_numbers(Pushdown& automaton, std::uint32_t from, const std::optional<Bound>& low,
                  const std::optional<Bound>& high, bool integer, std::uint32_t to);
 
-inline constexpr unsigned kDigits = 15;
+inline constexpr unsigned kMostDigits = 15;
 
 }  // namespace gander

@@ -12,7 +12,7 @@ namespace {
 constexpr std::uint32_t kLast = 0x10FFFF;
 constexpr std::uint32_t kEndless = ~std::uint32_t{0};
 constexpr std::uint32_t kMostRepeats = 10'000;
-constexpr int kDeepest = 50;  // groups in groups
+constexpr int kDeepestGroups = 50;  // groups in groups
 
 using CodeSet = std::vector<CodePoints>;
 
@@ -28,11 +28,11 @@ CodeSet complement(CodeSet set) {
   return result;
 }
 
-const CodeSet kDigits = {{'0', '9'}};
-const CodeSet kWord = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
-const CodeSet kSpace = {{9, 13},          {' ', ' '},       {0xA0, 0xA0},     {0x1680, 0x1680},
-                        {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F},
-                        {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
+const CodeSet kDigitSet = {{'0', '9'}};
+const CodeSet kWordSet = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
+const CodeSet kSpaceSet = {{9, 13},          {' ', ' '},       {0xA0, 0xA0},     {0x1680, 0x1680},
+                           {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F},
+                           {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
 const CodeSet kLineEnds = {{'\n', '\n'}, {'\r', '\r'}, {0x2028, 0x2029}};
 
 // A parsed expression: characters, or its parts one after the other, one of them, or one repeated.
@@ -137,7 +137,7 @@ class Parser {
 
   Node atom(int depth) {
     if (take('(')) {
-      if (depth == kDeepest) wrong("the groups are nested too deeply");
+      if (depth == kDeepestGroups) wrong("the groups are nested too deeply");
       if (is_at("?:")) {
         at_ += 2;
       } else if (is_at("?")) {
@@ -192,17 +192,17 @@ class Parser {
     const auto one = [](std::uint32_t code) { return CodeSet{{code, code}}; };
     switch (escape) {
       case 'd':
-        return kDigits;
+        return kDigitSet;
       case 'D':
-        return complement(kDigits);
+        return complement(kDigitSet);
       case 'w':
-        return kWord;
+        return kWordSet;
       case 'W':
-        return complement(kWord);
+        return complement(kWordSet);
       case 's':
-        return kSpace;
+        return kSpaceSet;
       case 'S':
-        return complement(kSpace);
+        return complement(kSpaceSet);
       case 't':
         return one('\t');
       case 'n':

@@ -10,9 +10,9 @@
 namespace gander {
 namespace {
 
-constexpr std::size_t kMostBytes = 128 << 10;
+constexpr std::size_t kMostSchemaBytes = 128 << 10;
 constexpr int kMostSteps = 20'000;  // of putting schemas together
-constexpr int kDeepest = 40;
+constexpr int kDeepestMerge = 40;
 constexpr int kDeepestText = 200;
 
 constexpr std::array kAllTypes = {"object",  "array",   "string", "number",
@@ -137,8 +137,8 @@ std::vector<std::string> types_of(const Schema& schema, const std::string& path)
 }
 
 SchemaDocument::SchemaDocument(std::string_view text) {
-  if (text.size() > kMostBytes) {
-    fail("the schema has {} bytes; the limit is {}", text.size(), kMostBytes);
+  if (text.size() > kMostSchemaBytes) {
+    fail("the schema has {} bytes; the limit is {}", text.size(), kMostSchemaBytes);
   }
   try {
     const auto check_depth = [](int depth, nlohmann::detail::parse_event_t, const Schema&) {
@@ -215,7 +215,8 @@ Schema SchemaDocument::flattened(Schema schema, const std::string& path) {
 }
 
 Schema SchemaDocument::both(Schema a, Schema b, const std::string& path) {
-  if (depth_ == kDeepest) fail("schema {}: it refers to itself, or is nested too deeply", path);
+  if (depth_ == kDeepestMerge)
+    fail("schema {}: it refers to itself, or is nested too deeply", path);
   ++depth_;
   a = flattened(std::move(a), path);
   b = flattened(std::move(b), path);

@@ -18,8 +18,8 @@ namespace gander {
 namespace {
 
 constexpr std::uint32_t kNoLimit = ~std::uint32_t{0};
-constexpr double kLargest = 1e15;  // numbers have up to kDigits digits
-constexpr int kDeepest = 64;
+constexpr double kLargest = 1e15;  // numbers have up to kMostDigits digits
+constexpr int kDeepestSchema = 64;
 constexpr int kMostSchemas = 20'000;
 
 // Every day of these is one.
@@ -94,7 +94,7 @@ class SchemaCompiler {
       return out_.add_call(from, any_value(), to);
     }
     if (++schemas_ > kMostSchemas) fail("schema {}: there are too many parts", path);
-    if (++depth_ > kDeepest) fail("schema {}: it is nested too deeply", path);
+    if (++depth_ > kDeepestSchema) fail("schema {}: it is nested too deeply", path);
     add_object_schema(schema, path, from, to);
     --depth_;
   }
