@@ -280,5 +280,33 @@ TEST(ServerMailbox, IsBounded) {
   EXPECT_TRUE(events.back().finish);
 }
 
+TEST(ServerMailbox, HandsOverWhatAnotherThreadPuts) {
+  asio::io_context io;
+  const auto mailbox = std::make_shared<Mailbox>(io.get_executor(), std::size_t{1} << 20);
+  std::string text;
+  const auto read = [&]() -> asio::awaitable<void> {
+    for (bool is_over = false; !is_over;) {
+      for (const GenerationEvent& event : co_await mailbox->take(std::chrono::seconds(10))) {
+        text += event.text;
+        is_over = event.finish.has_value();
+      }
+    }
+    mailbox->close();
+  };
+  asio::co_spawn(io, read(), asio::detached);
+  std::string expected;
+  std::thread writer([&] {
+    for (int i = 0; i < 1000; ++i) {
+      expected += std::to_string(i);
+      mailbox->put({.text = std::to_string(i)});
+    }
+    mailbox->put({.finish = Finish{}});
+  });
+  io.run();
+  writer.join();
+  EXPECT_EQ(text, expected);
+  EXPECT_FALSE(mailbox->put({.text = "too late"}));
+}
+
 }  // namespace
 }  // namespace gander::server
