@@ -46,7 +46,6 @@ int main(int argc, char** argv) {
   options.presence_penalty = 0.3F;
 
   char line[4096];
-  int is_first = 1;
   while (printf("> "), fflush(stdout), fgets(line, sizeof line, stdin) != NULL) {
     line[strcspn(line, "\n")] = '\0';
     if (line[0] == '\0') {
@@ -56,10 +55,9 @@ int main(int argc, char** argv) {
     }
     gander_snapshot_destroy(before);
     check(gander_session_snapshot(session, &before));
-    append(session, is_first ? "User: " : "\n\nUser: ");
+    append(session, gander_session_tokens_read(session) == 0 ? "User: " : "\n\nUser: ");
     append(session, line);
     append(session, "\n\nAssistant:");
-    is_first = 0;
     ++options.seed;
     gander_result result;
     check(gander_session_generate(session, &options, print_piece, stdout, &result));

@@ -16,10 +16,11 @@
 namespace gander {
 namespace {
 
-constexpr std::uint32_t kVocabulary = 259;
+constexpr std::uint32_t kChatVocabulary = 259;
 
 Model chatting_model() {
-  return fake_model(std::make_shared<const Tokenizer>(byte_tokens({"\n\n", "ab"})), kVocabulary);
+  return fake_model(std::make_shared<const Tokenizer>(byte_tokens({"\n\n", "ab"})),
+                    kChatVocabulary);
 }
 
 /// An engine with a cache, and how many tokens its backend read.
@@ -27,7 +28,7 @@ struct Chat {
   explicit Chat(const CacheOptions& cache_options, const EngineOptions& options = {},
                 std::uint32_t slots = 2)
       : model(chatting_model()), cache(model, cache_options) {
-    auto owned = std::make_unique<SlotBackend>(kVocabulary, slots, babbling(kVocabulary));
+    auto owned = std::make_unique<SlotBackend>(kChatVocabulary, slots, babbling(kChatVocabulary));
     backend = owned.get();
     engine.emplace(model, std::move(owned), options, &cache);
   }
@@ -189,7 +190,8 @@ TEST(EngineCache, TheEngineEndsWhileOthersAreLookedFor) {
   for (int round = 0; round < 100; ++round) {
     std::vector<Ticket> tickets;
     {
-      Engine engine(model, std::make_unique<SlotBackend>(kVocabulary, 4, babbling(kVocabulary)),
+      Engine engine(model,
+                    std::make_unique<SlotBackend>(kChatVocabulary, 4, babbling(kChatVocabulary)),
                     {.sampling_threads = 1}, &cache);
       for (int i = 0; i < 6; ++i) {
         tickets.push_back(engine.submit({.prompt = long_text(40)}, [](auto&) { return true; }));

@@ -14,15 +14,15 @@
 namespace gander {
 namespace {
 
-constexpr std::uint32_t kKinds = 10;
-constexpr std::uint32_t kTokens = 8;
+constexpr std::uint32_t kLoadKinds = 10;
+constexpr std::uint32_t kLoadTokens = 8;
 
 Request load_request(std::uint32_t kind) {
   static constexpr const char* kPrompts[] = {"Once upon a time", "The dog", "Lily and Tom",
                                              "One day, a big", "It was raining"};
   Request request;
   request.prompt = kPrompts[kind % 5];
-  request.max_tokens = kTokens;
+  request.max_tokens = kLoadTokens;
   request.sampling = {.temperature = 1.0F, .top_p = 0.9F, .presence_penalty = 0.2F, .seed = kind};
   request.stops = {"\n\nUser:", "."};
   return request;
@@ -35,13 +35,14 @@ TEST(EngineLoad, ManyTextsAtOnceAreEachTheirOwn) {
   std::vector<std::string> expected;
   {
     Session session(model, create_backend("cpu", model.weights));
-    for (std::uint32_t kind = 0; kind < kKinds; ++kind) {
+    for (std::uint32_t kind = 0; kind < kLoadKinds; ++kind) {
       const Request request = load_request(kind);
       Sampler sampler(request.sampling, model.config().vocab_size, model.tokenizer.get());
       session.reset();
       session.append(request.prompt);
       expected.push_back(
-          session.generate(sampler, {.max_tokens = kTokens, .stops = request.stops}, nullptr).text);
+          session.generate(sampler, {.max_tokens = kLoadTokens, .stops = request.stops}, nullptr)
+              .text);
     }
   }
   constexpr std::uint32_t kSlots = 32;
@@ -53,7 +54,7 @@ TEST(EngineLoad, ManyTextsAtOnceAreEachTheirOwn) {
   std::vector<Ticket> tickets;
   for (std::uint32_t i = 0; i < count; ++i) {
     heard.push_back(std::make_shared<Heard>());
-    tickets.push_back(engine.submit(load_request(i % kKinds), Heard::sink(heard.back())));
+    tickets.push_back(engine.submit(load_request(i % kLoadKinds), Heard::sink(heard.back())));
   }
   std::uint64_t most = 0;
   for (const Ticket& ticket : tickets) {
@@ -61,7 +62,7 @@ TEST(EngineLoad, ManyTextsAtOnceAreEachTheirOwn) {
     most = std::max(most, memory_status("RssAnon"));
   }
   for (std::uint32_t i = 0; i < count; ++i) {
-    ASSERT_EQ(heard[i]->choice().text, expected[i % kKinds]) << i;
+    ASSERT_EQ(heard[i]->choice().text, expected[i % kLoadKinds]) << i;
     ASSERT_EQ(heard[i]->choice().finishes, 1);
   }
   // The cache, the slots' samplers and marks, and little for each request.

@@ -28,18 +28,18 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-constexpr std::uint32_t kVocabulary = 257;
+constexpr std::uint32_t kLetterVocabulary = 257;
 using Steps = std::span<const SequenceStep>;
 
 Model letters_model() {
-  return fake_model(std::make_shared<const Tokenizer>(byte_tokens()), kVocabulary);
+  return fake_model(std::make_shared<const Tokenizer>(byte_tokens()), kLetterVocabulary);
 }
 
 /// An engine whose text is the alphabet again and again.
 struct Letters {
   explicit Letters(std::uint32_t slots, const EngineOptions& options = {},
                    std::function<void(Steps)> on_step = nullptr) {
-    auto owned = std::make_unique<SlotBackend>(kVocabulary, slots, alphabet());
+    auto owned = std::make_unique<SlotBackend>(kLetterVocabulary, slots, alphabet());
     backend = owned.get();
     backend->on_step = std::move(on_step);
     engine.emplace(letters_model(), std::move(owned), options);
@@ -74,8 +74,8 @@ struct Gate {
   std::latch open{1};
 };
 
-std::vector<std::size_t> shares(std::vector<PromptShare> prompts, std::size_t budget,
-                                std::size_t turn = 0) {
+std::vector<std::size_t> budget_shares(std::vector<PromptShare> prompts, std::size_t budget,
+                                       std::size_t turn = 0) {
   share_prompt_budget(prompts, budget, turn);
   std::vector<std::size_t> counts;
   for (const PromptShare& prompt : prompts) counts.push_back(prompt.count);
@@ -83,21 +83,21 @@ std::vector<std::size_t> shares(std::vector<PromptShare> prompts, std::size_t bu
 }
 
 TEST(PromptBudget, IsSharedEvenlyAndWhatIsLeftInOrder) {
-  EXPECT_THAT(shares({{0, 100}}, 64), ElementsAre(64));
-  EXPECT_THAT(shares({{0, 100}, {0, 100}}, 64), ElementsAre(32, 32));
-  EXPECT_THAT(shares({{0, 100}, {0, 4}, {0, 100}}, 66), ElementsAre(40, 4, 22));
-  EXPECT_THAT(shares({{0, 2}, {0, 3}}, 64), ElementsAre(2, 3));
+  EXPECT_THAT(budget_shares({{0, 100}}, 64), ElementsAre(64));
+  EXPECT_THAT(budget_shares({{0, 100}, {0, 100}}, 64), ElementsAre(32, 32));
+  EXPECT_THAT(budget_shares({{0, 100}, {0, 4}, {0, 100}}, 66), ElementsAre(40, 4, 22));
+  EXPECT_THAT(budget_shares({{0, 2}, {0, 3}}, 64), ElementsAre(2, 3));
 }
 
 TEST(PromptBudget, GoesToTheHighestPriorityFirst) {
-  EXPECT_THAT(shares({{1, 50}, {0, 100}, {0, 100}}, 64), ElementsAre(50, 7, 7));
-  EXPECT_THAT(shares({{1, 100}, {0, 100}}, 64), ElementsAre(64, 0));
+  EXPECT_THAT(budget_shares({{1, 50}, {0, 100}, {0, 100}}, 64), ElementsAre(50, 7, 7));
+  EXPECT_THAT(budget_shares({{1, 100}, {0, 100}}, 64), ElementsAre(64, 0));
 }
 
 TEST(PromptBudget, TakesTurnsWhereItIsSmallerThanTheNumberOfPrompts) {
-  EXPECT_THAT(shares({{0, 9}, {0, 9}, {0, 9}}, 2, 0), ElementsAre(1, 1, 0));
-  EXPECT_THAT(shares({{0, 9}, {0, 9}, {0, 9}}, 2, 1), ElementsAre(0, 1, 1));
-  EXPECT_THAT(shares({{0, 9}, {0, 9}, {0, 9}}, 2, 2), ElementsAre(1, 0, 1));
+  EXPECT_THAT(budget_shares({{0, 9}, {0, 9}, {0, 9}}, 2, 0), ElementsAre(1, 1, 0));
+  EXPECT_THAT(budget_shares({{0, 9}, {0, 9}, {0, 9}}, 2, 1), ElementsAre(0, 1, 1));
+  EXPECT_THAT(budget_shares({{0, 9}, {0, 9}, {0, 9}}, 2, 2), ElementsAre(1, 0, 1));
 }
 
 TEST(EngineSchedule, ALongPromptStallsNobody) {
@@ -258,7 +258,7 @@ TEST(EngineSchedule, CancellingWhileItWaitsOrReads) {
 TEST(EngineSchedule, NothingOfACancelledTextIsInTheNext) {
   // After x half a character again and again; after anything else a letter.
   auto owned = std::make_unique<SlotBackend>(
-      kVocabulary, 1, [](std::uint64_t, std::size_t, TokenId last, std::span<float> logits) {
+      kLetterVocabulary, 1, [](std::uint64_t, std::size_t, TokenId last, std::span<float> logits) {
         std::ranges::fill(logits, 0.0F);
         const bool half = last == 'x' + 1 || last == 0xc3 + 1;
         logits[half ? 0xc3 + 1 : 'b' + 1] = 30.0F;

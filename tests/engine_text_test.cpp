@@ -23,15 +23,15 @@ namespace {
 using testing::HasSubstr;
 using testing::ThrowsMessage;
 
-constexpr std::uint32_t kVocabulary = 260;
+constexpr std::uint32_t kTextVocabulary = 260;
 
 Model babbling_model() {
   return fake_model(std::make_shared<const Tokenizer>(byte_tokens({"ab", "\n\n", "a b"})),
-                    kVocabulary);
+                    kTextVocabulary);
 }
 
 std::unique_ptr<SlotBackend> babbling_backend(std::uint32_t slots) {
-  return std::make_unique<SlotBackend>(kVocabulary, slots, babbling(kVocabulary));
+  return std::make_unique<SlotBackend>(kTextVocabulary, slots, babbling(kTextVocabulary));
 }
 
 TEST(EngineText, IsThatOfASession) {
@@ -50,7 +50,7 @@ TEST(EngineText, IsThatOfASession) {
     request.keep_end = true;
 
     Session session(model, babbling_backend(1));
-    Sampler sampler(request.sampling, kVocabulary, model.tokenizer.get());
+    Sampler sampler(request.sampling, kTextVocabulary, model.tokenizer.get());
     session.append(request.prompt);
     const GenerateResult expected =
         session.generate(sampler, {.max_tokens = 40, .stops = request.stops}, nullptr);
@@ -307,7 +307,7 @@ TEST(EngineText, ARequestThatCannotBeServedIsAnError) {
   refuse("a stop string is empty", [](Request& r) { r.stops = {""}; });
   refuse("temperature is -1", [](Request& r) { r.sampling.temperature = -1; });
   refuse("another shape", [](Request& r) {
-    Config other = fake_config(kVocabulary);
+    Config other = fake_config(kTextVocabulary);
     other.layers = 2;
     r.start = std::make_shared<const SavedSequence>(
         SavedSequence{std::make_shared<const State>(other), {0}, ""});
@@ -317,7 +317,7 @@ TEST(EngineText, ARequestThatCannotBeServedIsAnError) {
   });
   EXPECT_THAT([&] { engine.submit({.prompt = "x"}, nullptr); },
               ThrowsMessage<Error>(HasSubstr("a sink")));
-  EXPECT_THAT([] { Engine(fake_model(nullptr, kVocabulary), babbling_backend(1)); },
+  EXPECT_THAT([] { Engine(fake_model(nullptr, kTextVocabulary), babbling_backend(1)); },
               ThrowsMessage<Error>(HasSubstr("--vocab")));
 }
 

@@ -9,7 +9,7 @@
 namespace gander {
 namespace {
 
-std::uint64_t mixed(std::uint64_t z) {
+std::uint64_t scrambled(std::uint64_t z) {
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
   return z ^ (z >> 31);
@@ -43,7 +43,7 @@ void SlotBackend::step(std::span<const SequenceStep> steps, std::span<float> log
                      Sequence& sequence = states_[step.slot];
                      for (std::size_t i = 0; i < step.tokens.size(); ++i) {
                        const TokenId token = step.tokens[i];
-                       sequence.hash = mixed(sequence.hash + 0x9e3779b97f4a7c15U * (token + 1));
+                       sequence.hash = scrambled(sequence.hash + 0x9e3779b97f4a7c15U * (token + 1));
                        ++sequence.read;
                        const bool last = i + 1 == step.tokens.size();
                        if (step.which == Logits::None || (step.which == Logits::Last && !last)) {
@@ -94,7 +94,7 @@ SlotBackend::Predict babbling(std::uint32_t vocab_size) {
   return [vocab_size](std::uint64_t hash, std::size_t, TokenId, std::span<float> logits) {
     constexpr std::string_view kLikely = "abcd \n:U\xc3\xa9";
     for (std::uint32_t token = 0; token < vocab_size; ++token) {
-      logits[token] = static_cast<float>(mixed(hash + token) % 1000) / 1000.0F;
+      logits[token] = static_cast<float>(scrambled(hash + token) % 1000) / 1000.0F;
     }
     for (const char c : kLikely) logits[static_cast<unsigned char>(c) + 1U] += 6.0F;
     for (TokenId token = 257; token < vocab_size; ++token) logits[token] += 6.0F;
