@@ -57,8 +57,9 @@ void LazyAutomaton::reach(std::uint32_t state, std::uint32_t below) {
 
 /// Follows skips, calls and ends of rules from what was reached; `nodes` becomes those with edges.
 void LazyAutomaton::close(std::vector<std::uint32_t>& nodes, bool& is_final) {
-  for (std::size_t i = 0; i < reached_.size(); ++i) {
-    const std::uint32_t id = reached_[i];
+  std::size_t next = 0;
+  while (next < reached_.size()) {
+    const std::uint32_t id = reached_[next++];
     const Node at = nodes_[id];
     const Pushdown::State& state = pushdown_.state(at.state);
     if (!state.edges.empty()) nodes.push_back(id);

@@ -49,9 +49,9 @@ bool is_required(const Schema& schema, const std::string& property) {
          std::ranges::find(*required, Schema(property)) != required->end();
 }
 
-Schema part(const Schema& schema, const char* keyword, Schema otherwise) {
+Schema part(const Schema& schema, const char* keyword, const Schema& otherwise) {
   const auto found = schema.find(keyword);
-  return found == schema.end() ? std::move(otherwise) : *found;
+  return found == schema.end() ? otherwise : *found;
 }
 
 }  // namespace

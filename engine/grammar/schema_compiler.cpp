@@ -265,6 +265,7 @@ class SchemaCompiler {
       const std::uint32_t entry = add_entry();
       const std::uint32_t key = out_.add_state();
       std::vector<std::string> names;
+      names.reserve(all.size());
       for (const Property& property : all) names.push_back(property.name);
       add_other_key(entry, names, key);
       const std::uint32_t value = out_.add_state();
@@ -285,13 +286,13 @@ class SchemaCompiler {
   // characters lead away from it.
   void add_other_key(std::uint32_t from, const std::vector<std::string>& names, std::uint32_t to) {
     if (names.empty()) return out_.add_call(from, any_string(), to);
-    struct Node {
+    struct NamePart {
       std::uint32_t state;
       int missing = 0;  // bytes of the character that it stands in
       bool is_name = false;
       std::map<std::uint32_t, std::size_t> next = {};
     };
-    std::vector<Node> nodes = {{out_.add_text(from, "\"")}};
+    std::vector<NamePart> nodes = {{out_.add_text(from, "\"")}};
     for (const std::string& name : names) {
       std::size_t at = 0;
       for (const char c : name) {
@@ -313,7 +314,7 @@ class SchemaCompiler {
     const std::uint32_t other = out_.add_state();
     add_byte(other, '"', to);
     add_plain_character(other, other);
-    for (const Node& node : nodes) {
+    for (const NamePart& node : nodes) {
       bool is_followed_by_ascii = true;
       for (const auto& [byte, target] : node.next) {
         is_followed_by_ascii &= byte < 0x80;
