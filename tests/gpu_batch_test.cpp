@@ -1,11 +1,13 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "backend/gpu/batch/batch_shape.h"
 #include "backend/gpu/gpu_backend.h"
 #include "backend/reference/reference_backend.h"
 #include "base/error.h"
@@ -46,8 +48,9 @@ enum class Products { Simd, Tensor };
 
 std::unique_ptr<GpuBackend> batched(const std::shared_ptr<const Weights>& weights,
                                     Products products, std::uint32_t slots = 1,
-                                    Order order = Order::Forward, std::uint32_t rows = 64) {
-  EmulatedOptions options{.order = order};
+                                    Order order = Order::Forward, std::uint32_t rows = 64,
+                                    std::uint32_t cores = 1) {
+  EmulatedOptions options{.order = order, .cores = cores};
   if (products == Products::Tensor) {
     options.resident_groups = 7;
     options.max_group_memory = 227 << 10;
@@ -124,18 +127,48 @@ TEST(GpuBatch, AnyNumberOfTokens) {
   config.width = config.ffn_width = 256;
   const std::shared_ptr<const Weights> weights = batch_model(config, DataType::F16);
   ReferenceBackend reference(weights);
-  for (const Products products : {Products::Simd, Products::Tensor}) {
-    const std::unique_ptr<GpuBackend> backend = batched(weights, products, 1, Order::Forward, 160);
-    for (const std::size_t tokens : {1U, 17U, 33U, 66U, 130U}) {
-      backend->reset();
-      reference.reset();
-      const std::vector<TokenId> text = some_tokens(config, tokens);
-      EXPECT_LT(
-          (relative_error<float, float>(batch_logits(*backend, text), logits_of(reference, text))),
-          kBatchTolerance)
-          << tokens;
+  // With a core the tiles are those for more blocks of rows than cores, with a hundred those for
+  // fewer.
+  const std::array backends = {batched(weights, Products::Simd, 1, Order::Forward, 160),
+                               batched(weights, Products::Tensor, 1, Order::Forward, 160, 1),
+                               batched(weights, Products::Tensor, 1, Order::Forward, 160, 100)};
+  for (const std::size_t tokens : {1U, 17U, 33U, 66U, 130U}) {
+    const std::vector<TokenId> text = some_tokens(config, tokens);
+    reference.reset();
+    const std::vector<float> expected = logits_of(reference, text);
+    std::vector<std::vector<float>> logits;
+    for (const std::unique_ptr<GpuBackend>& backend : backends) {
+      logits.push_back(batch_logits(*backend, text));
+      EXPECT_LT((relative_error<float, float>(logits.back(), expected)), kBatchTolerance) << tokens;
     }
+    EXPECT_EQ(logits[1], logits[2]) << "the order of a sum does not depend on the tile";
+    for (const std::unique_ptr<GpuBackend>& backend : backends) backend->reset();
   }
+}
+
+TEST(GpuBatch, TilesFitTokensAndCores) {
+  DeviceInfo info;
+  info.cores = 132;
+  info.max_group_memory = 227 << 10;
+  const auto kernel = [&](std::uint32_t tokens, std::uint32_t blocks, bool by_unit = false) {
+    return tile_for({tokens, blocks, by_unit}, true, info).kernel;
+  };
+  EXPECT_EQ(kernel(8, 132), "tensor_rows_32");
+  EXPECT_EQ(kernel(32, 133), "tensor_rows_32_many");
+  EXPECT_EQ(kernel(33, 133), "tensor_rows_64_many");
+  EXPECT_EQ(kernel(64, 40), "tensor_rows_64");
+  EXPECT_EQ(kernel(65, 133), "tensor_rows_128_wide");
+  EXPECT_EQ(kernel(128, 40), "tensor_rows_128");
+  EXPECT_EQ(kernel(512, 40), "tensor_rows_128_wide");
+  EXPECT_EQ(kernel(1024, 133), "tensor_rows_256_wide");
+  EXPECT_EQ(kernel(32, 133, true), "tensor_units_32");
+  EXPECT_EQ(kernel(2048, 133, true), "tensor_units_256_wide");
+  info.max_group_memory = 160 << 10;
+  EXPECT_EQ(kernel(128, 40), "tensor_rows_128_wide") << "what fits";
+  EXPECT_TRUE(has_tiles(true, info));
+  info.max_group_memory = 99 << 10;
+  EXPECT_FALSE(has_tiles(true, info));
+  EXPECT_TRUE(has_tiles(false, info));
 }
 
 TEST(GpuBatch, AnyOrderLeavesTheSameBits) {

@@ -130,10 +130,18 @@ Result load_module(cuda::Module* module, const void* image, unsigned count, int*
 
 /// The kernel `add`: floats at buffer 0, as many as there are threads; the summand is the
 /// parameter.
-Result launch(cuda::Function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned,
-              unsigned, unsigned group_memory, cuda::Stream, void** parameters, void**) {
-  record->group_memory = group_memory;
-  if (const Result result = answer("LaunchKernel"); result != 0) return result;
+Result launch(const cuda::LaunchConfig* config, cuda::Function, void** parameters, void**) {
+  const auto& [x, y, z] = config->groups;
+  const unsigned threads = config->threads[0];
+  record->group_memory = config->group_memory;
+  std::string call = "LaunchKernelEx";
+  for (const cuda::LaunchAttribute& attribute :
+       std::span(config->attributes, config->attribute_count)) {
+    if (attribute.value != 1) continue;
+    if (attribute.id == cuda::kCooperative) call += " together";
+    if (attribute.id == cuda::kProgrammaticStream) call += " early";
+  }
+  if (const Result result = answer(call); result != 0) return result;
   run_all_copies();
   struct Arguments {
     float* values;
@@ -199,15 +207,7 @@ Driver fake_driver() {
   driver.FuncSetAttribute = [](cuda::Function, int, int value) {
     return answer("FuncSetAttribute " + std::to_string(value));
   };
-  driver.LaunchKernel = launch;
-  driver.LaunchCooperativeKernel = [](cuda::Function function, unsigned x, unsigned y, unsigned z,
-                                      unsigned threads, unsigned threads_y, unsigned threads_z,
-                                      unsigned group_memory, cuda::Stream stream,
-                                      void** parameters) {
-    if (const Result result = answer("LaunchCooperativeKernel"); result != 0) return result;
-    return launch(function, x, y, z, threads, threads_y, threads_z, group_memory, stream,
-                  parameters, nullptr);
-  };
+  driver.LaunchKernelEx = launch;
   driver.StreamCreate = [](cuda::Stream* stream, unsigned) { return give("StreamCreate", stream); };
   driver.StreamDestroy = [](cuda::Stream) { return answer("StreamDestroy"); };
   driver.StreamSynchronize = [](cuda::Stream) {
@@ -331,18 +331,35 @@ TEST_F(CudaDevice, GroupsThatWaitForEachOtherAreLaunchedTogether) {
   dispatch.group_memory = 100 << 10;
   device->submit({&dispatch, 1});
   device->submit({&dispatch, 1});
-  EXPECT_EQ(std::ranges::count(record_.calls, "LaunchCooperativeKernel"), 2);
+  EXPECT_EQ(std::ranges::count(record_.calls, "LaunchKernelEx together"), 2);
   EXPECT_EQ(std::ranges::count(record_.calls, "FuncSetAttribute 102400"), 1);
 
   record_.failures["FuncSetAttribute 204800"] = 1;
   dispatch.group_memory = 200 << 10;
   EXPECT_THAT(error_of([&] { device->submit({&dispatch, 1}); }), HasSubstr("cuFuncSetAttribute"));
-  record_.failures["LaunchCooperativeKernel"] = 1;
+  record_.failures["LaunchKernelEx together"] = 1;
   dispatch.group_memory = 0;
   EXPECT_THAT(error_of([&] {
                 device->submit({&dispatch, 1});
               }),
-              HasSubstr("cuLaunchCooperativeKernel of add"));
+              HasSubstr("cuLaunchKernelEx of add (1 × 1 groups of 32 threads, all at once"));
+}
+
+TEST_F(CudaDevice, KernelsThatWaitThemselvesAreStartedEarly) {
+  const auto launches = [&](std::string_view module) {
+    record_.calls.clear();
+    const auto device = open_cuda_device({0, &driver_, std::span(&module, 1)});
+    const Dispatch dispatch = add(*device, {device->allocate(128, "numbers"), 0, 128}, 1);
+    device->submit({&dispatch, 1});
+    return std::ranges::count(record_.calls, "LaunchKernelEx early");
+  };
+  const std::string waiting =
+      std::string(kModule).insert(kModule.find("  mov"), "  gander_begin\n");
+  record_.capability = 9;
+  EXPECT_EQ(launches(kModule), 0);
+  EXPECT_EQ(launches(waiting), 1);
+  record_.capability = 8;
+  EXPECT_EQ(launches(waiting), 0) << "Ampere has no such instruction";
 }
 
 TEST_F(CudaDevice, WaitsOnlyForWhatMayStillRun) {
@@ -411,11 +428,11 @@ TEST_F(CudaDevice, ErrorsSayWhatAndWhere) {
               }),
               HasSubstr("kernel add: CUDA_ERROR_X (what happened): line 7: no such instruction"));
 
-  record_.failures["LaunchKernel"] = 1;
+  record_.failures["LaunchKernelEx"] = 1;
   EXPECT_THAT(error_of([&] {
                 device->submit({&dispatch, 1});
               }),
-              HasSubstr("cuLaunchKernel of add (1 × 1 groups of 32 threads"));
+              HasSubstr("cuLaunchKernelEx of add (1 × 1 groups of 32 threads"));
   record_.failures.clear();
 
   dispatch.threads = 288;
@@ -528,7 +545,7 @@ TEST_F(CudaDevice, EveryErrorNamesItsCall) {
   for (const std::string call :
        {"Init", "DeviceGetCount", "DeviceGet", "DevicePrimaryCtxRetain", "StreamCreate", "MemAlloc",
         "MemsetD8Async", "MemcpyHtoDAsync", "MemcpyDtoHAsync", "StreamSynchronize", "EventCreate",
-        "EventRecord", "LaunchKernel"}) {
+        "EventRecord", "LaunchKernelEx"}) {
     record_.failures = {{call, 1}};
     const std::string error = error_of(use);
     EXPECT_THAT(error, HasSubstr("CUDA: cu" + call)) << error;

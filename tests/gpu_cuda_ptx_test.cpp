@@ -119,12 +119,56 @@ TEST(CudaPtx, TheNewestKernelThatTheGpuCanRunIsTaken) {
   EXPECT_THAT(error_of("scale", std::span(&kNewer, 1), kConstants), HasSubstr("no kernel named"));
 }
 
+constexpr std::string_view kWaiting = R"(
+.version 8.5
+.target sm_80
+.visible .entry at_once()
+{
+	// begin inline asm
+	gander_begin
+	// end inline asm
+	first;
+	ret;
+}
+.visible .entry later()
+{
+	gander_begin
+	first;
+	gander_begin
+	second;
+	ret;
+}
+)";
+
+TEST(CudaPtx, OnHopperKernelsWaitForTheOneBefore) {
+  constexpr std::string_view kWait = "griddepcontrol.wait;\n\tgriddepcontrol.launch_dependents;";
+  const std::span modules(&kWaiting, 1);
+  const KernelText older = specialise(modules, "at_once", kConstants, 89);
+  EXPECT_FALSE(older.waits_itself);
+  EXPECT_THAT(older.ptx, Not(HasSubstr("gander_begin")));
+  EXPECT_THAT(older.ptx, Not(HasSubstr("griddepcontrol")));
+  EXPECT_THAT(older.ptx, HasSubstr(".target sm_80\n"));
+
+  const KernelText newer = specialise(modules, "at_once", kConstants, 90);
+  EXPECT_TRUE(newer.waits_itself);
+  EXPECT_THAT(newer.ptx, HasSubstr(".target sm_90\n")) << "the instruction's first";
+  EXPECT_LT(newer.ptx.find(kWait), newer.ptx.find("first;"));
+
+  const std::string later = specialise(modules, "later", kConstants, 120).ptx;
+  EXPECT_THAT(later, Not(HasSubstr("gander_begin")));
+  EXPECT_EQ(later.find(kWait), later.rfind(kWait)) << "only where the kernel says itself";
+  EXPECT_GT(later.find(kWait), later.find("first;"));
+  EXPECT_FALSE(specialise(kModules, "scale", kConstants, 90).waits_itself);
+}
+
 TEST(CudaPtx, TellsTheCompilerHowManyThreadsAGroupHas) {
   std::vector<FunctionConstant> constants(kConstants.begin(), kConstants.end());
   EXPECT_THAT(specialise(kModules, "scale", constants).ptx, Not(HasSubstr(".maxntid")));
   constants.push_back({.index = GANDER_KERNEL_THREADS, .bits = 512});
   EXPECT_THAT(specialise(kModules, "scale", constants).ptx,
               HasSubstr(")\n.maxntid 512, 1, 1\n.minnctapersm 1\n{\n"));
+  constants.push_back({.index = GANDER_KERNEL_GROUPS, .bits = 5});
+  EXPECT_THAT(specialise(kModules, "scale", constants).ptx, HasSubstr("\n.minnctapersm 5\n"));
 }
 
 }  // namespace

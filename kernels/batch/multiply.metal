@@ -1,8 +1,21 @@
 #include <metal_stdlib>
 using namespace metal;
 
+// Halves in pairs, as msl_tensor.h has them for NVIDIA.
 static inline uint pack_halves(float low, float high) {
   return as_type<uint>(half2(half(low), half(high)));
+}
+static inline uint levels_of(uint spread) {
+  return as_type<uint>(as_type<half2>(spread | 0x64006400u) - half2(half(1024.0f)));
+}
+static inline uint levels_of_bytes(uint word, uint first) {
+  return levels_of((word >> (8u * first) & 255u) | (word >> (8u * first + 8u) & 255u) << 16);
+}
+static inline uint spread_nibbles(uint word, uint i) {
+  return (word >> (8u * i) & 15u) | (word >> (8u * i + 4u) & 15u) << 16;
+}
+static inline uint fma_halves(uint a, uint b, uint c) {
+  return as_type<uint>(fma(as_type<half2>(a), as_type<half2>(b), as_type<half2>(c)));
 }
 
 #include "product.h"

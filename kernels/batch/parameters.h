@@ -97,3 +97,8 @@ struct BatchGateParameters {
 #define GANDER_SCAN_SCRATCH (2 * GANDER_BATCH_OPERANDS * 512)
 // Of a row of batch_mix a thread has up to four quads of channels.
 #define GANDER_MIX_QUADS 4
+// Inputs it makes of a row: of r, w, k, v, a, g, or one.
+#define GANDER_MOST_MIXES 6
+
+// Sums of a product that are added up where they are read, each over a part of its columns.
+#define GANDER_MOST_SLICES 4

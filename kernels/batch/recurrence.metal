@@ -274,11 +274,14 @@ kernel void scan(device const BatchSequence* sequences [[buffer(0)]],
   if (keeps_state) own.store(head_state, row, part);
 }
 
-// Heads of up to 64 channels, all of a head a group; of up to 256.
+// Heads of up to 64 channels, all of a head a group: of few sequences, of many, of many that have
+// mostly one token each. Heads of up to 256.
 template [[host_name("batch_scan_64")]] kernel decltype(scan<2u, 4u, 8u, true>)
     scan<2u, 4u, 8u, true>;
 template [[host_name("batch_scan_64_many")]] kernel decltype(scan<2u, 4u, 8u, false>)
     scan<2u, 4u, 8u, false>;
+template [[host_name("batch_scan_64_single")]] kernel decltype(scan<2u, 4u, 1u, false>)
+    scan<2u, 4u, 1u, false>;
 template [[host_name("batch_scan_256")]] kernel decltype(scan<8u, 1u, 2u, true>)
     scan<8u, 1u, 2u, true>;
 

@@ -62,19 +62,33 @@ static inline void store_width_quad(device float* row, uint quad, float4 values)
   }
 }
 
-// The row, and the slices' sums in their order.
+// Whether a thread's quad `i` and all after it are past the width, in every thread.
+static inline bool is_past_width(uint i, GroupThread self) {
+  return i > 0u && self.count * i >= quads_of_width();
+}
+
+// The row, and the slices' sums in their order. All are asked for before the first has come.
 static inline RowQuads load_row(device const float* x, device const float* slices, uint count,
                                 uint stride, GroupThread self) {
   RowQuads row;
 #pragma unroll
   for (uint i = 0u; i < GANDER_MIX_QUADS; ++i) {
-    const uint quad = self.index + self.count * i;
     row.quads[i] = float4(0.0f);
-    if (quad >= quads_of_width()) continue;
-    row.quads[i] = load_width_quad(x, quad);
-    for (uint s = 0u; s < count; ++s) {
-      row.quads[i] += load_width_quad(slices + ulong(s) * stride, quad);
+    if (is_past_width(i, self)) continue;
+    const uint quad = self.index + self.count * i;
+    const uint inside = min(quad, quads_of_width() - 1u);
+    float4 sum = load_width_quad(x, inside);
+    float4 parts[GANDER_MOST_SLICES];
+#pragma unroll
+    for (uint s = 0u; s < GANDER_MOST_SLICES; ++s) {
+      parts[s] = float4(0.0f);
+      if (s < count) parts[s] = load_width_quad(slices + ulong(s) * stride, inside);
     }
+#pragma unroll
+    for (uint s = 0u; s < GANDER_MOST_SLICES; ++s) {
+      if (s < count) sum += parts[s];
+    }
+    if (quad == inside) row.quads[i] = sum;
   }
   return row;
 }
@@ -184,12 +198,13 @@ kernel void batch_mix(device const BatchRow* rows [[buffer(0)]],
                       uint lane [[thread_index_in_simdgroup]],
                       uint simdgroup [[simdgroup_index_in_threadgroup]],
                       uint simdgroups [[simdgroups_per_threadgroup]]) {
+  const BatchRow what = rows[row];
   if (row >= counts[GANDER_COUNT_ROWS]) return;
   const GroupThread self = group_thread(lane, simdgroup, simdgroups);
   const ulong at = ulong(row) * kWidth;
-  const ulong slot = ulong(rows[row].slot) * parameters.slot_floats;
-  const bool is_first = rows[row].is_first != 0u;
-  const bool is_last = rows[row].is_last != 0u;
+  const ulong slot = ulong(what.slot) * parameters.slot_floats;
+  const bool is_first = what.is_first != 0u;
+  const bool is_last = what.is_last != 0u;
   const RowQuads own =
       load_row(x_in + at, slices + at, parameters.slices, parameters.slice_stride, self);
   RowQuads previous;
@@ -206,12 +221,19 @@ kernel void batch_mix(device const BatchRow* rows [[buffer(0)]],
   for (uint i = 0u; i < GANDER_MIX_QUADS; ++i) {
     const uint quad = self.index + self.count * i;
     if (quad >= quads_of_width()) continue;
+    float4 mixes[GANDER_MOST_MIXES];
+#pragma unroll
+    for (uint m = 0u; m < GANDER_MOST_MIXES; ++m) {
+      mixes[m] = float4(0.0f);
+      if (m < parameters.mixes) mixes[m] = load_width_quad(mix + m * kWidth, quad);
+    }
     const float4 xx = normalized_quad(own.quads[i], norms.mean.x, norms.scale.x, norm, quad);
     float4 before = previous.quads[i];
     if (!is_first) before = normalized_quad(before, norms.mean.y, norms.scale.y, norm, quad);
-    for (uint m = 0u; m < parameters.mixes; ++m) {
-      store_halves(to + ulong(m) * parameters.matrix_stride, quad,
-                   xx + (before - xx) * load_width_quad(mix + m * kWidth, quad));
+#pragma unroll
+    for (uint m = 0u; m < GANDER_MOST_MIXES; ++m) {
+      if (m >= parameters.mixes) break;
+      store_halves(to + ulong(m) * parameters.matrix_stride, quad, xx + (before - xx) * mixes[m]);
     }
     if (is_last) store_width_quad(last + at, quad, xx);
     if (is_last && parameters.keeps != 0u) {

@@ -8,10 +8,9 @@
 //   Raw, load(matrix, row, step, part, columns)  the share as it is stored, in registers
 //   decode(raw, step, part)                      its values
 //   chunk(i, part)                               which columns of the step chunk i are, in eights
-// Columns past the last are zero. Rounding a weight to a half costs up to 2^-12 of it; a float
-// beyond a half's range becomes the largest half, which no known model's is.
-//
-// Integers become floats without a conversion, which is slow: the bits of 2^23 + q, less 2^23.
+// Columns past the last are zero. Rounding a weight to a half costs up to 2^-12 of it, rounding
+// scale and offset to halves before about as much; a float beyond a half's range becomes the
+// largest half, which no known model's is.
 
 // Halves in pairs, the lower column in the lower bits; chunk i is words 4 i to 4 i + 3.
 struct Share {
@@ -23,26 +22,25 @@ static inline uint chunk_of_runs(uint i, uint part) {
   return 2u * part + i % 2u + 4u * (i / 2u);
 }
 
-constant constexpr uint kMagicBits = 0x4b000000u;
-constant constexpr float kMagic = 8388608.0f;
-
-static inline float level_of(uint bits) {
-  return as_type<float>(bits | kMagicBits) - kMagic;
-}
-// A byte, or a nibble of a byte, by a mask of 8 bits.
-static inline float level_at(uint word, uint shift, uint mask) {
-  return level_of((word >> shift) & mask);
-}
 static inline float half_range(float x) {
   return min(max(x, -65504.0f), 65504.0f);
 }
 
-// Four levels of a word's bytes, scaled, as two pairs.
-static inline uint2 scaled_bytes(uint word, float scale, float offset) {
-  return uint2(pack_halves(fma(level_at(word, 0u, 255u), scale, offset),
-                           fma(level_at(word, 8u, 255u), scale, offset)),
-               pack_halves(fma(level_at(word, 16u, 255u), scale, offset),
-                           fma(level_at(word, 24u, 255u), scale, offset)));
+// A half twice.
+static inline uint two_of(float x) {
+  return pack_halves(x, x);
+}
+static inline uint two_of_low(uint pair) {
+  return (pair & 0xffffu) | pair << 16;
+}
+static inline uint two_of_high(uint pair) {
+  return pair >> 16 | (pair & 0xffff0000u);
+}
+
+// Four levels of a word's bytes, scaled, as two pairs: scale and offset are a half twice.
+static inline uint2 scaled_bytes(uint word, uint scale, uint offset) {
+  return uint2(fma_halves(levels_of_bytes(word, 0u), scale, offset),
+               fma_halves(levels_of_bytes(word, 2u), scale, offset));
 }
 
 // Of nibbles: the low ones of 16 bytes are the first run, the high ones the second.
@@ -50,8 +48,9 @@ static inline Share scaled_nibbles(uint4 nibbles, float2 scales, float2 offsets)
   Share share;
 #pragma unroll
   for (uint i = 0u; i < 4u; ++i) {
-    const uint2 low = scaled_bytes(nibbles[i] & 0x0f0f0f0fu, scales.x, offsets.x);
-    const uint2 high = scaled_bytes(nibbles[i] >> 4 & 0x0f0f0f0fu, scales.y, offsets.y);
+    const uint2 low = scaled_bytes(nibbles[i] & 0x0f0f0f0fu, two_of(scales.x), two_of(offsets.x));
+    const uint2 high =
+        scaled_bytes(nibbles[i] >> 4 & 0x0f0f0f0fu, two_of(scales.y), two_of(offsets.y));
     share.words[2u * i] = low.x;
     share.words[2u * i + 1u] = low.y;
     share.words[8u + 2u * i] = high.x;
@@ -65,8 +64,8 @@ static inline Share scaled_levels(uint4 first, uint4 second, float2 scales, floa
   Share share;
 #pragma unroll
   for (uint i = 0u; i < 4u; ++i) {
-    const uint2 low = scaled_bytes(first[i], scales.x, offsets.x);
-    const uint2 high = scaled_bytes(second[i], scales.y, offsets.y);
+    const uint2 low = scaled_bytes(first[i], two_of(scales.x), two_of(offsets.x));
+    const uint2 high = scaled_bytes(second[i], two_of(scales.y), two_of(offsets.y));
     share.words[2u * i] = low.x;
     share.words[2u * i + 1u] = low.y;
     share.words[8u + 2u * i] = high.x;

@@ -39,9 +39,8 @@ static inline uint2 two_words(device const uchar* words, uint index) {
   return *(device const uint2*)(words + 4u * index);
 }
 
-// Chunk i: the levels of its first and second four columns, scale and offset.
-static inline void scale_chunk(thread Share& share, uint i, uint2 levels, float scale,
-                               float offset) {
+// Chunk i: the levels of its first and second four columns, scale and offset (a half twice).
+static inline void scale_chunk(thread Share& share, uint i, uint2 levels, uint scale, uint offset) {
   const uint2 first = scaled_bytes(levels.x, scale, offset);
   const uint2 second = scaled_bytes(levels.y, scale, offset);
   share.words[4u * i] = first.x;
@@ -60,15 +59,15 @@ static inline uint2 nibbles_of_chunk(uint4 nibbles, uint i) {
   return words >> uint2(4u * (i / 2u)) & uint2(0x0f0f0f0fu);
 }
 
-// Of Q4_K and Q5_K: scale and offset of chunk i, d scale and -dmin minimum.
+// Of Q4_K and Q5_K: scale and offset of chunk i, d scale and -dmin minimum, each a half twice.
 struct TilePairs {
   uint2 scales;
   uint d, half_tile;
 
-  float2 of_chunk(uint i) const {
+  uint2 of_chunk(uint i) const {
     const uint pair = (i < 2u ? scales.x : scales.y) >> (16u * half_tile);
-    const float2 both = halves_of(d);
-    return float2(both.x * level_of(pair & 255u), -both.y * level_of(pair >> 8 & 255u));
+    const uint both = fma_halves(levels_of_bytes(pair, 0u), d ^ 0x80000000u, 0u);
+    return uint2(two_of_low(both), two_of_high(both));
   }
 };
 
@@ -97,7 +96,7 @@ struct TileShareQ4_K {
     Share share;
 #pragma unroll
     for (uint i = 0u; i < 4u; ++i) {
-      const float2 by = raw.pairs.of_chunk(i);
+      const uint2 by = raw.pairs.of_chunk(i);
       scale_chunk(share, i, nibbles_of_chunk(raw.nibbles, i), by.x, by.y);
     }
     return share;
@@ -125,7 +124,7 @@ struct TileShareQ5_K {
     Share share;
 #pragma unroll
     for (uint i = 0u; i < 4u; ++i) {
-      const float2 by = raw.pairs.of_chunk(i);
+      const uint2 by = raw.pairs.of_chunk(i);
       const uint shift = 7u - (2u * (i / 2u) + i % 2u);
       const uint2 fifths = raw.fifths >> uint2(shift) & uint2(0x01010101u);
       scale_chunk(share, i, nibbles_of_chunk(raw.nibbles, i) | fifths << uint2(4u), by.x, by.y);
@@ -162,9 +161,9 @@ struct TileShareQ6_K {
       const uint shift = 6u - (4u * (i / 2u) + 2u * (i % 2u));
       const uint2 upper = (raw.upper >> uint2(shift) & uint2(0x03030303u)) ^ uint2(0x02020202u);
       const uint byte = raw.scales[i] >> (8u * (step % 4u)) & 255u;
-      const float scale = d * (level_of(byte ^ 128u) - 128.0f);
-      scale_chunk(share, i, nibbles_of_chunk(raw.nibbles, i) | upper << uint2(4u), scale,
-                  -32.0f * scale);
+      const float scale = d * float(as_type<char4>(byte).x);
+      scale_chunk(share, i, nibbles_of_chunk(raw.nibbles, i) | upper << uint2(4u), two_of(scale),
+                  two_of(-32.0f * scale));
     }
     return share;
   }
@@ -194,7 +193,7 @@ struct TileShareQ4_0 {
 #pragma unroll
     for (uint i = 0u; i < 4u; ++i) {
       const float d = i < 2u ? raw.d.x : raw.d.y;
-      scale_chunk(share, i, nibbles_of_chunk(raw.nibbles, i), d, -8.0f * d);
+      scale_chunk(share, i, nibbles_of_chunk(raw.nibbles, i), two_of(d), two_of(-8.0f * d));
     }
     return share;
   }
@@ -223,8 +222,8 @@ struct TileShareQ8_0 {
 #pragma unroll
     for (uint i = 0u; i < 4u; ++i) {
       const float d = i < 2u ? raw.d.x : raw.d.y;
-      scale_chunk(share, i, uint2(raw.first[i], raw.second[i]) ^ uint2(0x80808080u), d,
-                  -128.0f * d);
+      scale_chunk(share, i, uint2(raw.first[i], raw.second[i]) ^ uint2(0x80808080u), two_of(d),
+                  two_of(-128.0f * d));
     }
     return share;
   }

@@ -26,29 +26,23 @@ struct UnitShare {
   }
 };
 
-// Scale and offset of a channel.
+// Scales and offsets of channels 2 i and 2 i + 1, as halves.
 struct ChannelScales {
-  float scale[8], offset[8];
+  uint scale[4], offset[4];
 };
 
-// Eight levels of 8 bits.
-static inline void scale_unit(thread Share& share, uint unit, uint4 low, uint4 high,
-                              thread const ChannelScales& by) {
-#pragma unroll
-  for (uint i = 0u; i < 4u; ++i) {
-    const uint4 levels = i < 2u ? low : high;
-    const uint c = 2u * i;
-    share.words[4u * unit + i] =
-        pack_halves(fma(level_of(levels[2u * (i % 2u)]), by.scale[c], by.offset[c]),
-                    fma(level_of(levels[2u * (i % 2u) + 1u]), by.scale[c + 1u], by.offset[c + 1u]));
-  }
+// Levels of channels 2 i and 2 i + 1.
+static inline void scale_channels(thread Share& share, uint unit, uint i, uint levels,
+                                  thread const ChannelScales& by) {
+  share.words[4u * unit + i] = fma_halves(levels, by.scale[i], by.offset[i]);
 }
 
-static inline uint4 low_nibbles(uint word) {
-  return (uint4(word) >> uint4(0u, 4u, 8u, 12u)) & 15u;
+// What comes above the nibbles of channels 2 i and 2 i + 1: a bit each, or two.
+static inline uint spread_fifths(uint bits, uint i) {
+  return (bits >> (2u * i) & 1u) << 4 | (bits >> (2u * i) & 2u) << 19;
 }
-static inline uint4 high_nibbles(uint word) {
-  return (uint4(word) >> uint4(16u, 20u, 24u, 28u)) & 15u;
+static inline uint spread_upper(uint bits, uint i) {
+  return (bits >> (4u * i) & 3u) << 4 | (bits >> (4u * i) & 12u) << 18;
 }
 
 struct UnitShareF16 : UnitShare<UnitsF16> {
@@ -88,13 +82,13 @@ struct UnitShareF32 : UnitShare<UnitsF32> {
   }
 };
 
-// d (q + offset), where eight d are halves.
+// d (q + offset), where eight d are halves; what they are multiplied with is a power of two.
 static inline ChannelScales scales_of_halves(uint4 d, float offset) {
   ChannelScales by;
 #pragma unroll
-  for (uint c = 0u; c < 8u; ++c) {
-    by.scale[c] = halves_of(d[c / 2u])[c % 2u];
-    by.offset[c] = offset * by.scale[c];
+  for (uint i = 0u; i < 4u; ++i) {
+    by.scale[i] = d[i];
+    by.offset[i] = fma_halves(d[i], two_of(offset), 0u);
   }
   return by;
 }
@@ -102,12 +96,14 @@ static inline ChannelScales scales_of_halves(uint4 d, float offset) {
 struct UnitShareQ8_0 : UnitShare<UnitsQ8_0> {
   static Share decode(Raw raw) {
     const ChannelScales by = scales_of_halves(raw.scales, -128.0f);
-    const uint4 shift = uint4(0u, 8u, 16u, 24u);
     Share share;
 #pragma unroll
-    for (uint i = 0u; i < 4u; ++i) {
-      const uint2 levels = raw.units[i] ^ uint2(0x80808080u);
-      scale_unit(share, i, uint4(levels.x) >> shift & 255u, uint4(levels.y) >> shift & 255u, by);
+    for (uint unit = 0u; unit < 4u; ++unit) {
+      const uint2 levels = raw.units[unit] ^ uint2(0x80808080u);
+#pragma unroll
+      for (uint i = 0u; i < 4u; ++i) {
+        scale_channels(share, unit, i, levels_of_bytes(levels[i / 2u], 2u * (i % 2u)), by);
+      }
     }
     return share;
   }
@@ -117,8 +113,8 @@ template <typename Raw>
 static inline Share scale_nibbles(thread const Raw& raw, ChannelScales by) {
   Share share;
 #pragma unroll
-  for (uint i = 0u; i < 4u; ++i) {
-    scale_unit(share, i, low_nibbles(raw.units[i]), high_nibbles(raw.units[i]), by);
+  for (uint i = 0u; i < 16u; ++i) {
+    scale_channels(share, i / 4u, i % 4u, levels_of(spread_nibbles(raw.units[i / 4u], i % 4u)), by);
   }
   return share;
 }
@@ -127,15 +123,19 @@ struct UnitShareQ4_0 : UnitShare<UnitsQ4_0> {
   static Share decode(Raw raw) { return scale_nibbles(raw, scales_of_halves(raw.scales, -8.0f)); }
 };
 
-// Of Q4_K and Q5_K: d scale q - dmin minimum.
+// Of Q4_K and Q5_K: d scale q - dmin minimum. A word of pairs is scale and minimum of two channels,
+// one of d0 or d1 is d and dmin of one.
 static inline ChannelScales channel_scales(PairScales scales) {
   ChannelScales by;
 #pragma unroll
-  for (uint c = 0u; c < 8u; ++c) {
-    const float2 d = halves_of(c < 4u ? scales.d0[c] : scales.d1[c - 4u]);
-    const uint pair = scales.pairs[c / 2u] >> (16u * (c % 2u));
-    by.scale[c] = d.x * level_of(pair & 255u);
-    by.offset[c] = -d.y * level_of(pair >> 8 & 255u);
+  for (uint i = 0u; i < 4u; ++i) {
+    const uint4 d = i < 2u ? scales.d0 : scales.d1;
+    const uint first = d[2u * (i % 2u)];
+    const uint second = d[2u * (i % 2u) + 1u];
+    by.scale[i] =
+        fma_halves(levels_of(scales.pairs[i] & 0x00ff00ffu), (first & 0xffffu) | second << 16, 0u);
+    by.offset[i] = fma_halves(levels_of(scales.pairs[i] >> 8 & 0x00ff00ffu),
+                              (first >> 16 | (second & 0xffff0000u)) ^ 0x80008000u, 0u);
   }
   return by;
 }
@@ -147,14 +147,13 @@ struct UnitShareQ4_K : UnitShare<UnitsQ4_K> {
 struct UnitShareQ5_K : UnitShare<UnitsQ5_K> {
   static Share decode(Raw raw) {
     const ChannelScales by = channel_scales(raw.scales);
-    const uint4 index = uint4(0u, 1u, 2u, 3u);
     Share share;
 #pragma unroll
-    for (uint i = 0u; i < 4u; ++i) {
-      const uint nibbles = raw.units[i].nibbles;
-      const uint fifths = raw.units[i].bits;
-      scale_unit(share, i, low_nibbles(nibbles) | (uint4(fifths) >> index & 1u) << 4,
-                 high_nibbles(nibbles) | (uint4(fifths >> 4) >> index & 1u) << 4, by);
+    for (uint i = 0u; i < 16u; ++i) {
+      const typename UnitsQ5_K::Words unit = raw.units[i / 4u];
+      scale_channels(
+          share, i / 4u, i % 4u,
+          levels_of(spread_nibbles(unit.nibbles, i % 4u) | spread_fifths(unit.bits, i % 4u)), by);
     }
     return share;
   }
@@ -164,19 +163,20 @@ struct UnitShareQ6_K : UnitShare<UnitsQ6_K> {
   static Share decode(Raw raw) {
     ChannelScales by;
 #pragma unroll
-    for (uint c = 0u; c < 8u; ++c) {
-      const uint byte = raw.scales.scales[c / 4u] >> (8u * (c % 4u)) & 255u;
-      by.scale[c] = halves_of(raw.scales.d[c / 2u])[c % 2u] * (level_of(byte ^ 128u) - 128.0f);
-      by.offset[c] = -32.0f * by.scale[c];
+    for (uint i = 0u; i < 4u; ++i) {
+      const char4 bytes = as_type<char4>(raw.scales.scales[i / 2u]);
+      const float2 d = halves_of(raw.scales.d[i]);
+      const uint c = 2u * (i % 2u);
+      by.scale[i] = pack_halves(d.x * float(bytes[c]), d.y * float(bytes[c + 1u]));
+      by.offset[i] = fma_halves(by.scale[i], two_of(-32.0f), 0u);
     }
-    const uint4 shift = uint4(0u, 2u, 4u, 6u);
     Share share;
 #pragma unroll
-    for (uint i = 0u; i < 4u; ++i) {
-      const uint nibbles = raw.units[i].nibbles;
-      const uint upper = raw.units[i].bits;
-      scale_unit(share, i, low_nibbles(nibbles) | (uint4(upper) >> shift & 3u) << 4,
-                 high_nibbles(nibbles) | (uint4(upper >> 8) >> shift & 3u) << 4, by);
+    for (uint i = 0u; i < 16u; ++i) {
+      const typename UnitsQ6_K::Words unit = raw.units[i / 4u];
+      scale_channels(
+          share, i / 4u, i % 4u,
+          levels_of(spread_nibbles(unit.nibbles, i % 4u) | spread_upper(unit.bits, i % 4u)), by);
     }
     return share;
   }

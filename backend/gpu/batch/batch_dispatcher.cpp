@@ -8,8 +8,16 @@
 namespace gander::gpu {
 namespace {
 
-constexpr std::uint32_t kRowThreads = 256;   // for widths of up to 4,096
+constexpr std::uint32_t kRowThreads = 256;
 constexpr std::uint32_t kHeadThreads = 128;  // four heads, a SIMD group each
+
+// For a row: a thread has as few quads of channels as up to 512 threads allow, but four at the
+// most.
+std::uint32_t quad_threads(std::uint32_t width) {
+  const std::uint32_t quads = groups_of(width, 4);
+  const std::uint32_t each = std::min<std::uint32_t>(groups_of(quads, 512), GANDER_MIX_QUADS);
+  return groups_of(groups_of(quads, each), 32) * 32;
+}
 
 }  // namespace
 
@@ -42,9 +50,6 @@ void BatchDispatcher::mix(Program& program, std::uint32_t layer, const Before& b
   if (before.slices > 0) turn_ = 1 - turn_;
   const View& kept = before.kept != nullptr ? *before.kept : buffers().y;
   const View& kept_shift = before.shift != nullptr ? *before.shift : shift.state;
-  // A thread has four quads at the most.
-  const std::uint32_t threads =
-      kRowThreads * groups_of(config().width, kRowThreads * 4 * GANDER_MIX_QUADS);
   recorder_.record(
       program, "batch_mix", layer, 0,
       {in(tables_.rows), in(tables_.counts), in(from), in(buffers().slices), out(x()),
@@ -52,14 +57,19 @@ void BatchDispatcher::mix(Program& program, std::uint32_t layer, const Before& b
        out(shift.last), in(kept), out(state.in_all_slots(kept_shift))},
       parameters,
       {.groups = {shape_.rows, 1},
-       .threads = threads,
+       .threads = quad_threads(config().width),
        .group_memory = 2 * GANDER_SUMS * sizeof(float)});
 }
 
 void BatchDispatcher::multiply(Program& program, std::uint32_t layer,
                                std::span<const Factor> factors, std::uint32_t count,
                                const View& inputs, const View& floats, const View& halves) const {
-  const ProductTile tile = tile_for(rows_of(count), memory_.tensor, recorder_.device().info());
+  std::uint32_t blocks = 0;
+  for (const Factor& factor : factors) {
+    blocks += groups_of(factor.matrix->rows, GANDER_BATCH_BLOCK_ROWS);
+  }
+  const ProductTile tile =
+      tile_for({rows_of(count), blocks}, memory_.tensor, recorder_.device().info());
   BatchMultiplyParameters parameters = {};
   parameters.count = count;
   parameters.scale = 1.0F;
@@ -90,7 +100,7 @@ void BatchDispatcher::multiply(Program& program, std::uint32_t layer,
   bindings.push_back(in(tables_.counts));
   bindings.push_back(out(floats));
   bindings.push_back(out(halves));
-  recorder_.record(program, tile.rows_kernel, layer, types, std::move(bindings), parameters,
+  recorder_.record(program, tile.kernel, layer, types, std::move(bindings), parameters,
                    {.groups = {groups_of(rows_of(count), tile.tokens), tiles},
                     .threads = tile.threads,
                     .group_memory = tile.group_memory,
@@ -101,8 +111,12 @@ void BatchDispatcher::multiply(Program& program, std::uint32_t layer,
 void BatchDispatcher::multiply_residual(Program& program, std::uint32_t layer,
                                         const MatrixView& matrix, const View& inputs,
                                         std::uint32_t input_stride, float scale) const {
-  const ProductTile tile = tile_for(shape_.rows, memory_.tensor, recorder_.device().info());
   const std::uint32_t slices = slices_of(matrix.columns);
+  const std::uint32_t blocks =
+      groups_of(matrix.rows, GANDER_BATCH_BLOCK_ROWS) * std::max(slices, 1U);
+  const bool by_unit = &matrix == &memory_.weights->layers[layer].ffn_value;
+  const ProductTile tile =
+      tile_for({shape_.rows, blocks, by_unit}, memory_.tensor, recorder_.device().info());
   BatchMultiplyParameters parameters = {};
   parameters.count = GANDER_COUNT_ROWS;
   parameters.matrices = 1;
@@ -122,7 +136,6 @@ void BatchDispatcher::multiply_residual(Program& program, std::uint32_t layer,
       .output_stride = config().width,
       .slice_stride = vector_floats(),
       .activation = static_cast<uint>(slices > 0 ? GANDER_BATCH_FLOATS : GANDER_BATCH_ADD)};
-  const bool by_unit = &matrix == &memory_.weights->layers[layer].ffn_value;
   std::vector<Binding> bindings = {in(inputs), in(matrix.view)};
   if (!by_unit) {
     while (bindings.size() < 1 + GANDER_BATCH_MATRICES) bindings.push_back({matrix.view});
@@ -130,8 +143,8 @@ void BatchDispatcher::multiply_residual(Program& program, std::uint32_t layer,
   bindings.push_back(in(tables_.counts));
   bindings.push_back(slices > 0 ? out(buffers().slices) : in_out(x()));
   if (!by_unit) bindings.push_back({buffers().hidden});
-  recorder_.record(program, by_unit ? tile.units_kernel : tile.rows_kernel, layer,
-                   type_bits({&matrix}), std::move(bindings), parameters,
+  recorder_.record(program, tile.kernel, layer, type_bits({&matrix}), std::move(bindings),
+                   parameters,
                    {.groups = {groups_of(shape_.rows, tile.tokens), tiles},
                     .threads = tile.threads,
                     .group_memory = tile.group_memory,
@@ -178,7 +191,7 @@ void BatchDispatcher::recurrence(Program& program, std::uint32_t layer) const {
   const BatchBuffers& b = buffers();
   const View& vectors = memory_.weights->layers[layer].vectors;
   const bool first = layer == 0;
-  const ScanShape scan = scan_for(config(), shape_.sequences, recorder_.device().info());
+  const ScanShape scan = scan_for(config(), shape_, recorder_.device().info());
   recorder_.record(program, scan.kernel, layer, 0,
                    {in(tables_.sequences), in(tables_.counts), in(b.projected), in(b.products),
                     in(vectors), in_out(memory_.state.in_all_slots(memory_.state.matrix[layer])),
@@ -188,7 +201,8 @@ void BatchDispatcher::recurrence(Program& program, std::uint32_t layer) const {
                    {.groups = {config().heads * scan.parts, shape_.sequences},
                     .threads = scan.threads,
                     .group_memory = GANDER_SCAN_SCRATCH * sizeof(float),
-                    .constants = {{.index = GANDER_KERNEL_THREADS, .bits = scan.threads}}});
+                    .constants = {{.index = GANDER_KERNEL_THREADS, .bits = scan.threads},
+                                  {.index = GANDER_KERNEL_GROUPS, .bits = scan.groups}}});
   const std::uint64_t vectors_bytes = std::uint64_t{vector_floats()} * sizeof(float);
   recorder_.record(
       program, "batch_gate", layer, 0,
@@ -221,15 +235,13 @@ void BatchDispatcher::head(Program& program) const {
                     out(memory_.state.in_all_slots(memory_.state.ffn_shift[layers - 1]))},
                    BatchKeepParameters{slot_floats()}, per_row(shape_.sequences, 0));
   if (shape_.logits == 0) return;
-  const std::uint32_t threads =
-      kRowThreads * groups_of(config().width, kRowThreads * 4 * GANDER_MIX_QUADS);
   recorder_.record(
       program, "batch_head_rows", layers, 0,
       {in(tables_.wanted), in(tables_.counts), in(x()), in(b.slices), in(memory_.weights->ln_out),
        out(b.inputs)},
       BatchHeadRowsParameters{slices_of(config().ffn_width), vector_floats(), b.input_stride},
       {.groups = {shape_.logits, 1},
-       .threads = threads,
+       .threads = quad_threads(config().width),
        .group_memory = 2 * GANDER_SUMS * sizeof(float)});
   multiply(program, layers,
            std::array{Factor{&memory_.weights->head, 0, b.input_stride, 0, config().vocab_size}},

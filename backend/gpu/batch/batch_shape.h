@@ -26,18 +26,25 @@ struct BatchShape {
 /// Counts rounded up to powers of two: few shapes serve all steps.
 BatchShape bucket_of(const BatchShape& exact);
 
-/// A tile of a matrix product.
+/// A matrix product.
+struct ProductShape {
+  std::uint32_t tokens = 0;
+  std::uint32_t blocks = 0;  ///< of GANDER_BATCH_BLOCK_ROWS rows of weights, of all its matrices
+  bool by_unit = false;      ///< with the transposed value matrix
+};
+
+/// A tile of a product.
 struct ProductTile {
   std::uint32_t tokens = 0, rows = 0;  ///< of the weights
   std::uint32_t threads = 0;
   std::uint32_t group_memory = 0;  ///< bytes
-  std::string_view rows_kernel, units_kernel;
+  std::string_view kernel;
 };
 
-/// The tile for so many tokens. `tensor`: by tensor cores, for weights as the token kernel has them
+/// The tile for a product. `tensor`: by tensor cores, for weights as the token kernel has them
 /// (kernels/batch/multiply_tensor.msl), else by simdgroup_matrix.
 /// Throws nothing: has_tiles() must hold.
-ProductTile tile_for(std::uint32_t tokens, bool tensor, const DeviceInfo& info);
+ProductTile tile_for(const ProductShape& shape, bool tensor, const DeviceInfo& info);
 
 /// Whether any tile fits in the device's group memory.
 bool has_tiles(bool tensor, const DeviceInfo& info);
@@ -49,14 +56,14 @@ std::span<const std::uint32_t> telling_lengths(bool tensor);
 /// Parts that the columns of a matrix of `config.width` rows are cut into, so that its few tiles
 /// keep a large device busy. They depend on the model only: so does the order of a sum.
 std::uint32_t slices_for(const Config& config, std::uint32_t columns);
-inline constexpr std::uint32_t kMostSlices = 4;
 
 /// The kernel of the recurrence, and how many groups share a head.
 struct ScanShape {
   std::string_view kernel;
   std::uint32_t threads = 256;
   std::uint32_t parts = 1;
+  std::uint32_t groups = 1;  ///< that a core should hold at once
 };
-ScanShape scan_for(const Config& config, std::uint32_t sequences, const DeviceInfo& info);
+ScanShape scan_for(const Config& config, const BatchShape& shape, const DeviceInfo& info);
 
 }  // namespace gander::gpu

@@ -27,6 +27,7 @@ struct Pipeline {
   Module module = nullptr;
   Function function = nullptr;
   std::uint32_t argument_bytes = 0;
+  bool waits_itself = false;  ///< for the kernel before it
   std::uint32_t max_threads = 0;
   std::uint32_t group_memory = kPlainGroupMemory;  ///< bytes it may be launched with
 };
@@ -251,6 +252,7 @@ class CudaDevice final : public Device {
     const KernelText text = specialise(modules_, function, constants, capability_);
     Pipeline pipeline{std::string(function), {constants.begin(), constants.end()}};
     pipeline.argument_bytes = text.argument_bytes;
+    pipeline.waits_itself = text.waits_itself;
 
     std::array<char, 2048> log{};
     std::array<int, 2> options = {kErrorLogBuffer, kErrorLogBytes};
@@ -284,15 +286,19 @@ class CudaDevice final : public Device {
     pipeline.group_memory = bytes;
   }
 
-  Result start(const Dispatch& dispatch, Function function, void** block) const {
-    if (dispatch.resident) {
-      return driver_.LaunchCooperativeKernel(function, dispatch.groups[0], dispatch.groups[1], 1,
-                                             dispatch.threads, 1, 1, dispatch.group_memory, stream_,
-                                             block);
+  Result start(const Dispatch& dispatch, const Pipeline& pipeline, void** block) const {
+    std::array<LaunchAttribute, 2> attributes;
+    LaunchConfig config;
+    config.groups = {dispatch.groups[0], dispatch.groups[1], 1};
+    config.threads = {dispatch.threads, 1, 1};
+    config.group_memory = dispatch.group_memory;
+    config.stream = stream_;
+    config.attributes = attributes.data();
+    if (dispatch.resident) attributes[config.attribute_count++] = {.id = kCooperative, .value = 1};
+    if (pipeline.waits_itself) {
+      attributes[config.attribute_count++] = {.id = kProgrammaticStream, .value = 1};
     }
-    return driver_.LaunchKernel(function, dispatch.groups[0], dispatch.groups[1], 1,
-                                dispatch.threads, 1, 1, dispatch.group_memory, stream_, block,
-                                nullptr);
+    return driver_.LaunchKernelEx(&config, pipeline.function, block, nullptr);
   }
 
   void launch(const Dispatch& dispatch) {
@@ -315,12 +321,12 @@ class CudaDevice final : public Device {
     std::ranges::copy(dispatch.parameters, arguments_.begin() + begin);
     void* block = arguments_.data();
     allow_group_memory(pipeline, dispatch.group_memory);
-    const Result result = start(dispatch, pipeline.function, &block);
+    const Result result = start(dispatch, pipeline, &block);
     if (result != 0) {
       const std::string call = fmt::format(
-          "{} of {} ({} × {} groups of {} threads, {} bytes of group memory)",
-          dispatch.resident ? "cuLaunchCooperativeKernel" : "cuLaunchKernel", pipeline.name,
-          dispatch.groups[0], dispatch.groups[1], dispatch.threads, dispatch.group_memory);
+          "cuLaunchKernelEx of {} ({} × {} groups of {} threads{}, {} bytes of group memory)",
+          pipeline.name, dispatch.groups[0], dispatch.groups[1], dispatch.threads,
+          dispatch.resident ? ", all at once" : "", dispatch.group_memory);
       check_queued(result, call);
     }
     ++counters_.dispatches;

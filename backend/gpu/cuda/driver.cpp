@@ -53,8 +53,7 @@ Driver load() {
   find(library, "cuModuleGetFunction", driver.ModuleGetFunction);
   find(library, "cuFuncGetAttribute", driver.FuncGetAttribute);
   find(library, "cuFuncSetAttribute", driver.FuncSetAttribute);
-  find(library, "cuLaunchKernel", driver.LaunchKernel);
-  find(library, "cuLaunchCooperativeKernel", driver.LaunchCooperativeKernel);
+  find(library, "cuLaunchKernelEx", driver.LaunchKernelEx);
   find(library, "cuStreamCreate", driver.StreamCreate);
   find(library, "cuStreamDestroy_v2", driver.StreamDestroy);
   find(library, "cuStreamSynchronize", driver.StreamSynchronize);

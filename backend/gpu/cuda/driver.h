@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -38,6 +39,28 @@ inline constexpr unsigned kEventDisableTiming = 2;
 
 inline constexpr Result kOutOfMemory = 2;
 
+/// CUlaunchAttribute: a number that says what it is about, and a value.
+struct LaunchAttribute {
+  int id = 0;
+  int padding = 0;
+  int value = 0;
+  std::array<int, 15> unused{};
+};
+inline constexpr int kCooperative = 2;  // its blocks all run at once
+/// Its blocks may be started before the kernel before it has ended, and wait for that themselves
+/// (griddepcontrol.wait).
+inline constexpr int kProgrammaticStream = 6;
+
+/// CUlaunchConfig.
+struct LaunchConfig {
+  std::array<unsigned, 3> groups{};
+  std::array<unsigned, 3> threads{};
+  unsigned group_memory = 0;
+  Stream stream = nullptr;
+  LaunchAttribute* attributes = nullptr;
+  unsigned attribute_count = 0;
+};
+
 /// Named like the driver's functions without `cu`. A test may fill the table with its own.
 struct Driver {
   Result (*Init)(unsigned flags);
@@ -69,13 +92,7 @@ struct Driver {
   Result (*ModuleGetFunction)(Function*, Module, const char* name);
   Result (*FuncGetAttribute)(int* value, int attribute, Function);
   Result (*FuncSetAttribute)(Function, int attribute, int value);
-  Result (*LaunchKernel)(Function, unsigned groups_x, unsigned groups_y, unsigned groups_z,
-                         unsigned threads_x, unsigned threads_y, unsigned threads_z,
-                         unsigned group_memory, Stream, void** parameters, void** extra);
-  Result (*LaunchCooperativeKernel)(Function, unsigned groups_x, unsigned groups_y,
-                                    unsigned groups_z, unsigned threads_x, unsigned threads_y,
-                                    unsigned threads_z, unsigned group_memory, Stream,
-                                    void** parameters);
+  Result (*LaunchKernelEx)(const LaunchConfig*, Function, void** parameters, void** extra);
 
   Result (*StreamCreate)(Stream*, unsigned flags);
   Result (*StreamDestroy)(Stream);

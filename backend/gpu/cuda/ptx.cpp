@@ -1,5 +1,6 @@
 #include "backend/gpu/cuda/ptx.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "base/error.h"
@@ -82,22 +83,47 @@ std::uint32_t constant_bits(std::uint32_t index, std::string_view kernel,
       kernel, index);
 }
 
-/// After the kernel's parameters: how many threads a group has, when a constant says so. Without it
-/// the compiler keeps to the registers that any number of threads could have.
+/// After the kernel's parameters: how many threads a group has, and groups a core, when constants
+/// say so. Without them the compiler keeps to the registers that any number of threads could have.
 void declare_threads(std::string& ptx, std::span<const FunctionConstant> constants) {
-  for (const FunctionConstant& constant : constants) {
-    if (constant.index != GANDER_KERNEL_THREADS) continue;
-    const std::size_t body = ptx.find("\n{", ptx.find(kEntry));
-    if (body != std::string::npos) {
-      ptx.insert(body, fmt::format("\n.maxntid {}, 1, 1\n.minnctapersm 1", constant.bits));
-    }
+  const auto value_of = [&](std::uint32_t index) {
+    const auto found = std::ranges::find(constants, index, &FunctionConstant::index);
+    return found == constants.end() ? 0 : found->bits;
+  };
+  const std::uint32_t threads = value_of(GANDER_KERNEL_THREADS);
+  const std::size_t body = ptx.find("\n{", ptx.find(kEntry));
+  if (threads == 0 || body == std::string::npos) return;
+  ptx.insert(body, fmt::format("\n.maxntid {}, 1, 1\n.minnctapersm {}", threads,
+                               std::max(value_of(GANDER_KERNEL_GROUPS), 1U)));
+}
+
+constexpr std::uint32_t kStartsEarly = 90;  ///< capability from which kernels wait themselves
+constexpr std::string_view kBegin = "gander_begin";
+
+/// Lets the compiler use what GPUs have that start kernels early.
+void raise_target(std::string& ptx) {
+  const Target target = target_of(ptx);
+  if (target.capability == 0 || target.capability >= kStartsEarly) return;
+  const std::string old = fmt::format(".target sm_{}", target.capability);
+  ptx.replace(ptx.find(old), old.size(), fmt::format(".target sm_{}", kStartsEarly));
+}
+
+/// Puts the wait where the kernel has it: the entry's place is for kernels without one of their
+/// own. From then on the next kernel may be started.
+void place_wait(std::string& ptx) {
+  constexpr std::string_view kWait = "griddepcontrol.wait;\n\tgriddepcontrol.launch_dependents;";
+  std::size_t place = ptx.find(kBegin);
+  if (ptx.find(kBegin, place + 1) != std::string::npos) ptx.erase(place, kBegin.size());
+  while ((place = ptx.find(kBegin, place)) != std::string::npos) {
+    ptx.replace(place, kBegin.size(), kWait);
   }
 }
 
 /// Puts values in the places of the names that stand for them.
 std::string substitute(std::string_view text, std::string_view kernel, std::string_view parameter,
                        std::span<const FunctionConstant> constants) {
-  constexpr std::string_view kPlace = "gander_", kConstant = "constant_", kArguments = "arguments";
+  constexpr std::string_view kPlace = "gander_", kConstant = "constant_", kArguments = "arguments",
+                             kNoBegin = "begin";
   std::string result;
   result.reserve(text.size());
   for (;;) {
@@ -108,6 +134,8 @@ std::string substitute(std::string_view text, std::string_view kernel, std::stri
     if (text.starts_with(kArguments)) {
       result += parameter;
       text.remove_prefix(kArguments.size());
+    } else if (text.starts_with(kNoBegin)) {
+      text.remove_prefix(kNoBegin.size());
     } else if (text.starts_with(kConstant)) {
       std::size_t end = 0;
       const std::uint32_t index = number_at(text, kConstant.size(), end);
@@ -136,8 +164,14 @@ KernelText specialise(std::span<const std::string_view> modules, std::string_vie
     fail("CUDA: there is no kernel named {}: see kernels/README.md", name);
   }
   const std::string parameter = fmt::format("{}_param_0", name);
+  std::string kernel = keep_kernel(newest, name);
   KernelText text;
-  text.ptx = substitute(keep_kernel(newest, name), name, parameter, constants);
+  if (capability >= kStartsEarly && kernel.find(kBegin) != std::string::npos) {
+    raise_target(kernel);
+    place_wait(kernel);
+    text.waits_itself = true;
+  }
+  text.ptx = substitute(kernel, name, parameter, constants);
   declare_threads(text.ptx, constants);
   // .param .align 8 .b8 NAME_param_0[BYTES]
   const std::string array = parameter + "[";

@@ -19,6 +19,7 @@ std::span<const std::string_view> kernel_modules();
 struct KernelText {
   std::string ptx;                   ///< a module with this kernel only
   std::uint32_t argument_bytes = 0;  ///< of the kernel's one parameter, an argument block
+  bool waits_itself = false;  ///< for the kernel before it: may be started while that one runs
 };
 
 /// The kernel `name` for these constants, of the newest of the modules that GPUs of this capability
@@ -28,6 +29,8 @@ struct KernelText {
 /// Names that stand for something in a module (tools/msl/include/msl_nvidia.h writes them):
 ///   gander_constant_N   the 32 bits of function constant N
 ///   gander_arguments    the kernel's parameter, an argument block
+///   gander_begin        where the kernel waits for what the one before it wrote (Hopper and later:
+///                       older GPUs start no kernel before); of several places, not the first
 KernelText specialise(std::span<const std::string_view> modules, std::string_view name,
                       std::span<const FunctionConstant> constants, std::uint32_t capability = 80);
 

@@ -66,7 +66,7 @@ class EmulatedDevice final : public Device {
     info_.name = "emulated GPU";
     info_.emulated = true;
     info_.max_buffer_bytes = ~std::uint64_t{0};
-    info_.cores = 1;
+    info_.cores = options.cores;
     info_.wraps_memory = true;
     info_.device_fences = true;
     info_.max_group_memory = options.max_group_memory;

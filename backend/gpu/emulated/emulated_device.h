@@ -14,6 +14,7 @@ struct EmulatedOptions {
   Order order = Order::Forward;
   std::uint32_t resident_groups = 0;            ///< see DeviceInfo
   std::uint32_t max_group_memory = 32U << 10U;  ///< bytes
+  std::uint32_t cores = 1;
 };
 
 /// A GPU that is emulated on the calling thread, from the same kernel text as Metal's: slow, exact,

@@ -108,7 +108,16 @@ inline ulong nanoseconds() {
   return 0;
 }
 
+// What is read before may be asked for while the kernel before this one still runs, so it must not
+// be anything that a kernel wrote. Once in a kernel, by all threads of a block; blocks that have
+// nothing to do may do without, but not all of them.
+inline void begin_after_earlier_kernel() {}
+
 #else
+
+MSL_FUNCTION void begin_after_earlier_kernel() {
+  asm volatile("gander_begin" ::: "memory");  // ptx.cpp
+}
 
 MSL_FUNCTION uint load_now(const uint* from) {
   uint value;

@@ -98,6 +98,9 @@ MSL_FUNCTION half fmin(half a, half b) {
 MSL_FUNCTION float fma(float a, float b, float c) {
   return __builtin_fmaf(a, b, c);
 }
+MSL_FUNCTION half fma(half a, half b, half c) {
+  return half(fma(float(a), float(b), float(c)));
+}
 MSL_FUNCTION float mix(float a, float b, float t) {
   return a + (b - a) * t;
 }

@@ -45,6 +45,7 @@ using half = _Float16;
 #define MSL_ENTRY(name, buffers, uses, ...)                   \
   extern "C" __attribute__((nvptx_kernel)) void name(         \
       msl::ArgumentBlock<msl::argument_bytes(__VA_ARGS__)>) { \
+    asm volatile("gander_begin" ::: "memory");                \
     __VA_ARGS__();                                            \
   }
 #define MSL_END_FILE(id)

@@ -26,6 +26,23 @@ inline uchar* align_tiles(uchar* memory) {
 inline uint pack_halves(float low, float high) {
   return uint(half(low).bits_) | uint(half(high).bits_) << 16;
 }
+// The levels in the lower bits of both 16 bits of a word, below 1024, as two halves.
+inline uint levels_of(uint spread) {
+  return pack_halves(float(spread & 0xffff), float(spread >> 16));
+}
+// Bytes `first` and first + 1.
+inline uint levels_of_bytes(uint word, uint first) {
+  return pack_halves(float(word >> 8 * first & 255), float(word >> (8 * first + 8) & 255));
+}
+// The nibbles of byte i, in the lower bits of both 16 bits of a word.
+inline uint spread_nibbles(uint word, uint i) {
+  return (word >> 8 * i & 15) | (word >> (8 * i + 4) & 15) << 16;
+}
+// a b + c of pairs of halves.
+inline uint fma_halves(uint a, uint b, uint c) {
+  const auto at = [](uint pair, uint place) { return float(half::from_bits_(pair >> place)); };
+  return pack_halves(fma(at(a, 0), at(b, 0), at(c, 0)), fma(at(a, 16), at(b, 16), at(c, 16)));
+}
 
 // A chunk on its way from device memory.
 inline void begin_chunk(uchar* to, const void* from) {
@@ -73,6 +90,27 @@ MSL_FUNCTION uint pack_halves(float low, float high) {
   uint pair;
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   return pair;
+}
+
+// The bits of 1024 + q are those of 1024 and q.
+MSL_FUNCTION uint less_1024(uint pair) {
+  uint levels;
+  asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(levels) : "r"(pair), "r"(0x64006400));
+  return levels;
+}
+MSL_FUNCTION uint levels_of(uint spread) {
+  return less_1024(spread | 0x64006400);
+}
+MSL_FUNCTION uint levels_of_bytes(uint word, uint first) {
+  return less_1024(__nvvm_prmt(word, 0x64646464, first == 0 ? 0x4140 : 0x4342));
+}
+MSL_FUNCTION uint spread_nibbles(uint word, uint i) {
+  return __nvvm_prmt(word, word >> 4, 0x0400 + 0x1111 * i) & 0x000f000f;
+}
+MSL_FUNCTION uint fma_halves(uint a, uint b, uint c) {
+  uint result;
+  asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(c));
+  return result;
 }
 
 MSL_FUNCTION void begin_chunk(uchar* to, const void* from) {

@@ -73,5 +73,6 @@ struct Wgmma;
 MSL_WGMMA_BOTH_(8, 4, "4", "5")
 MSL_WGMMA_BOTH_(16, 8, "8", "9")
 MSL_WGMMA_BOTH_(32, 16, "16", "17")
+MSL_WGMMA_BOTH_(64, 32, "32", "33")
 MSL_WGMMA_BOTH_(128, 64, "64", "65")
 MSL_WGMMA_BOTH_(256, 128, "128", "129")
