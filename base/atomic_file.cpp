@@ -58,11 +58,13 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
   }
 }
 
-void AtomicFile::commit() {
-  if (::fsync(descriptor_) != 0 || ::rename(temporary_path_.c_str(), path_.c_str()) != 0) {
+void AtomicFile::commit(Sync sync) {
+  if ((sync == Sync::Yes && ::fsync(descriptor_) != 0) ||
+      ::rename(temporary_path_.c_str(), path_.c_str()) != 0) {
     fail("cannot write {}: {}", path_, std::strerror(errno));
   }
   ::close(std::exchange(descriptor_, -1));
+  if (sync == Sync::No) return;
   // The new name itself is durable once the folder is; a folder that cannot be synced is no error.
   const std::string folder = std::filesystem::path(path_).parent_path().string();
   const int parent = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_CLOEXEC);

@@ -23,8 +23,10 @@ class AtomicFile {
   void write(std::span<const std::byte> bytes);
   /// Bytes written so far.
   std::uint64_t size() const { return size_; }
-  /// Flushes to the disk and renames to `path`. Throws Error.
-  void commit();
+  /// Whether commit() waits until the bytes are on the disk, so that they outlive a power cut.
+  enum class Sync { Yes, No };
+  /// Renames to `path`. Throws Error.
+  void commit(Sync sync = Sync::Yes);
 
  private:
   std::string path_;

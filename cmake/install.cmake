@@ -54,6 +54,10 @@ if(TARGET gander_app)
   install(TARGETS gander_app RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT runtime)
 endif()
 
+if(TARGET gander_server)
+  install(TARGETS gander_server RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT runtime)
+endif()
+
 # The executable writes its own completion scripts.
 if(TARGET gander_app AND NOT CMAKE_CROSSCOMPILING)
   set(completions ${PROJECT_BINARY_DIR}/completions)

@@ -30,6 +30,7 @@ gtest_discover_tests(gander_metal_tests DISCOVERY_TIMEOUT 60)
 
 if(TARGET gander_app)
   add_executable(gander_metal_standin $<TARGET_OBJECTS:gander_app_objects>
+                                      $<TARGET_OBJECTS:gander_cli_objects>
                                       tests/metal_standin/exit_check.cpp)
   set_target_properties(gander_metal_standin PROPERTIES RUNTIME_OUTPUT_DIRECTORY
                                                         ${PROJECT_BINARY_DIR})

@@ -25,31 +25,6 @@ void check(bool good, const char* name, double value, const char* range) {
   if (!good) fail("{} is {}; it must be {}", name, value, range);
 }
 
-void check_settings(const SamplerSettings& s, std::uint32_t vocab_size) {
-  if (vocab_size == 0) fail("a sampler needs a vocabulary of at least one token");
-  const auto within = [](float value, float low, float high) {  // false for NaN
-    return value >= low && value <= high;
-  };
-  check(within(s.temperature, 0, 100), "temperature", s.temperature, "from 0 (greedy) to 100");
-  check(within(s.top_p, 0, 1) && s.top_p > 0, "top-p", s.top_p, "above 0 and at most 1 (off)");
-  check(within(s.min_p, 0, 1), "min-p", s.min_p, "from 0 (off) to 1");
-  check(within(s.typical_p, 0, 1) && s.typical_p > 0, "typical-p", s.typical_p,
-        "above 0 and at most 1 (off)");
-  check(within(s.repetition_penalty, 0, 100) && s.repetition_penalty > 0, "repetition penalty",
-        s.repetition_penalty, "above 0 and at most 100 (1: off)");
-  check(within(s.presence_penalty, -100, 100), "presence penalty", s.presence_penalty,
-        "from -100 to 100 (0: off)");
-  check(within(s.frequency_penalty, -100, 100), "frequency penalty", s.frequency_penalty,
-        "from -100 to 100 (0: off)");
-  check(within(s.penalty_decay, 0, 1), "penalty decay", s.penalty_decay, "from 0 to 1 (no decay)");
-  for (const auto& [token, bias] : s.logit_bias) {
-    if (token >= vocab_size) {
-      fail("logit bias for token {}: the model has only {} tokens", token, vocab_size);
-    }
-    check(!std::isnan(bias), "a logit bias", bias, "a number");
-  }
-}
-
 float finite(float value) {
   value = value >= -kFinite ? value : -kFinite;  // NaN too
   return value <= kFinite ? value : kFinite;
@@ -88,9 +63,36 @@ inline float exp_of_log(float x) {
 
 }  // namespace
 
+void check_sampling(const SamplerSettings& settings, std::uint32_t vocab_size) {
+  if (vocab_size == 0) fail("a sampler needs a vocabulary of at least one token");
+  const auto within = [](float value, float low, float high) {  // false for NaN
+    return value >= low && value <= high;
+  };
+  check(within(settings.temperature, 0, 100), "temperature", settings.temperature,
+        "from 0 (greedy) to 100");
+  check(within(settings.top_p, 0, 1) && settings.top_p > 0, "top-p", settings.top_p,
+        "above 0 and at most 1 (off)");
+  check(within(settings.min_p, 0, 1), "min-p", settings.min_p, "from 0 (off) to 1");
+  check(within(settings.typical_p, 0, 1) && settings.typical_p > 0, "typical-p", settings.typical_p,
+        "above 0 and at most 1 (off)");
+  check(within(settings.repetition_penalty, 0, 100) && settings.repetition_penalty > 0,
+        "repetition penalty", settings.repetition_penalty, "above 0 and at most 100 (1: off)");
+  check(within(settings.presence_penalty, -100, 100), "presence penalty", settings.presence_penalty,
+        "from -100 to 100 (0: off)");
+  check(within(settings.frequency_penalty, -100, 100), "frequency penalty",
+        settings.frequency_penalty, "from -100 to 100 (0: off)");
+  check(within(settings.penalty_decay, 0, 1), "penalty decay", settings.penalty_decay,
+        "from 0 to 1 (no decay)");
+  for (const auto& [token, bias] : settings.logit_bias) {
+    if (token >= vocab_size) {
+      fail("logit bias for token {}: the model has only {} tokens", token, vocab_size);
+    }
+    check(!std::isnan(bias), "a logit bias", bias, "a number");
+  }
+}
+
 Sampler::Sampler(SamplerSettings settings, std::uint32_t vocab_size, const Tokenizer* tokenizer)
-    : settings_(std::move(settings)), vocab_size_(vocab_size) {
-  check_settings(settings_, vocab_size);
+    : vocab_size_(vocab_size) {
   const std::size_t blocks = (vocab_size + kBlock - 1) / kBlock;
   logits_.resize(blocks * kBlock, -kFinite);
   weights_.resize(blocks * kBlock);
@@ -111,6 +113,12 @@ Sampler::Sampler(SamplerSettings settings, std::uint32_t vocab_size, const Token
       uncounted_[token] = is_counted ? 0 : 1;
     }
   }
+  restart(std::move(settings));
+}
+
+void Sampler::restart(SamplerSettings settings) {
+  check_sampling(settings, vocab_size_);
+  settings_ = std::move(settings);
   inverse_temperature_ = 1.0F / std::max(settings_.temperature, 1e-30F);
   reset();
 }

@@ -9,6 +9,9 @@
 
 namespace gander {
 
+/// Throws Error for a setting out of range.
+void check_sampling(const SamplerSettings& settings, std::uint32_t vocab_size);
+
 /// Chooses tokens from logits, and remembers what it chose for the penalties. Allocates only in the
 /// constructor. Equal probabilities are ordered by id; NaN counts as minus infinity.
 class Sampler {
@@ -28,6 +31,9 @@ class Sampler {
   void forget();
   /// Forgets what was accepted and starts the random sequence again from the seed.
   void reset();
+  /// The same with other settings: as a new sampler, without its memory. Throws Error for a setting
+  /// out of range.
+  void restart(SamplerSettings settings);
   /// Starts the random sequence from another seed.
   void reseed(std::uint64_t seed);
 

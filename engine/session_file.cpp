@@ -3,11 +3,12 @@
 //   pending  the pending bytes in hexadecimal: they need not be valid UTF-8
 //   note     what the application adds
 
+#include "engine/session_file.h"
+
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/error.h"
-#include "engine/session.h"
-#include "model/state.h"
 
 namespace gander {
 namespace {
@@ -41,20 +42,15 @@ bool from_hex(std::string_view hex, std::string& bytes) {
 
 }  // namespace
 
-void save_session(const std::string& path, const Session& session, const std::string& note) {
-  Session::Snapshot snapshot = session.snapshot();
-  const json content = {{"session", 1}, {"pending", to_hex(snapshot.pending)}, {"note", note}};
-  SavedState saved;
-  saved.state = std::move(snapshot.state);
-  saved.tokens = std::move(snapshot.tokens);
-  saved.fingerprint = session.model().fingerprint;
-  saved.note = content.dump(-1, ' ', false, json::error_handler_t::replace);
-  write_state(path, saved);
+std::string session_note(std::string_view pending, const std::string& note) {
+  const json content = {{"session", 1}, {"pending", to_hex(pending)}, {"note", note}};
+  return content.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
-std::string load_session(const std::string& path, Session& session) {
-  const Model& model = session.model();
-  SavedState saved = read_state(path, model.config());
+SavedSession session_of(SavedState saved, const Model& model, const std::string& path) {
+  if (!saved.state.fits(model.config())) {
+    fail("{} is the state of a model of another shape than {}", path, model.path);
+  }
   if (saved.fingerprint != 0 && saved.fingerprint != model.fingerprint) {
     fail("{} was saved with another model or vocabulary than {}", path, model.path);
   }
@@ -64,26 +60,35 @@ std::string load_session(const std::string& path, Session& session) {
            model.config().vocab_size);
     }
   }
-  Session::Snapshot snapshot{std::move(saved.state), "", std::move(saved.tokens)};
-  std::string note;
-  if (!saved.note.empty()) {
-    const json content = json::parse(saved.note, nullptr, false);
-    const auto text_of = [&](const char* key) -> const std::string* {
-      const auto found = content.find(key);
-      return found == content.end() ? nullptr : found->get_ptr<const std::string*>();
-    };
-    const bool known = content.is_object() && content.value("session", json()) == json(1);
-    const std::string* pending = known ? text_of("pending") : nullptr;
-    const std::string* inner = known ? text_of("note") : nullptr;
-    if (pending == nullptr || inner == nullptr || !from_hex(*pending, snapshot.pending)) {
-      fail(
-          "{}: its note is not one that gander wrote, so the text that waits to be read is unknown",
-          path);
-    }
-    note = *inner;
+  SavedSession session{{std::move(saved.state), "", std::move(saved.tokens)}, ""};
+  if (saved.note.empty()) return session;
+  const json content = json::parse(saved.note, nullptr, false);
+  const auto text_of = [&](const char* key) -> const std::string* {
+    const auto found = content.find(key);
+    return found == content.end() ? nullptr : found->get_ptr<const std::string*>();
+  };
+  const bool known = content.is_object() && content.value("session", json()) == json(1);
+  const std::string* pending = known ? text_of("pending") : nullptr;
+  const std::string* note = known ? text_of("note") : nullptr;
+  if (pending == nullptr || note == nullptr || !from_hex(*pending, session.snapshot.pending)) {
+    fail("{}: its note is not one that gander wrote, so the text that waits to be read is unknown",
+         path);
   }
-  session.restore(snapshot);
-  return note;
+  session.note = *note;
+  return session;
+}
+
+void save_session(const std::string& path, const Session& session, const std::string& note) {
+  const Session::Snapshot snapshot = session.snapshot();
+  write_state(path, snapshot.state, session.model().fingerprint, snapshot.tokens,
+              session_note(snapshot.pending, note));
+}
+
+std::string load_session(const std::string& path, Session& session) {
+  const Model& model = session.model();
+  SavedSession saved = session_of(read_state(path, model.config()), model, path);
+  session.restore(saved.snapshot);
+  return std::move(saved.note);
 }
 
 }  // namespace gander

@@ -13,5 +13,8 @@ void fuzz_safetensors(std::span<const std::byte> bytes);
 void fuzz_pth(std::span<const std::byte> bytes);
 void fuzz_vocabulary(std::span<const std::byte> bytes);
 void fuzz_state(std::span<const std::byte> bytes);
+void fuzz_json_schema(std::span<const std::byte> bytes);
+/// Needs GANDER_SERVER.
+void fuzz_openai_request(std::span<const std::byte> bytes);
 
 }  // namespace gander

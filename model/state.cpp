@@ -6,7 +6,6 @@
 #include <cstring>
 #include <memory>
 
-#include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "model/checkpoint/tensor_source.h"
@@ -69,6 +68,34 @@ std::span<const std::byte> bytes_of(const T* data, std::size_t count) {
   return std::as_bytes(std::span(data, count));
 }
 
+// Gives the parts of a state file to write(), one after the other.
+template <typename Write>
+void write_parts(const State& state, std::uint64_t fingerprint, std::span<const TokenId> tokens,
+                 std::string_view note, const Write& write) {
+  Header header{};
+  std::memcpy(header.magic, kMagic, sizeof kMagic);
+  header.version = kVersion;
+  header.layers = state.layers();
+  header.heads = state.heads();
+  header.head_size = state.head_size();
+  header.fingerprint = fingerprint;
+  header.token_count = tokens.size();
+  header.note_size = note.size();
+
+  const std::unique_ptr<XXH64_state_t, decltype(&XXH64_freeState)> hash(XXH64_createState(),
+                                                                        &XXH64_freeState);
+  XXH64_reset(hash.get(), 0);
+  for (const std::span<const std::byte> part :
+       {bytes_of(&header, 1), bytes_of(tokens.data(), tokens.size()),
+        bytes_of(note.data(), note.size()),
+        bytes_of(state.values().data(), state.values().size())}) {
+    XXH64_update(hash.get(), part.data(), part.size());
+    write(part);
+  }
+  const std::uint64_t checksum = XXH64_digest(hash.get());
+  write(bytes_of(&checksum, 1));
+}
+
 // The state in a state-tuned checkpoint: only S, the shifts start at zero. `.pth` files hold S as
 // [value, key] like State, web-rwkv's `.st` files as [key, value].
 SavedState read_tuned_state(const TensorSource& source, const Config& config) {
@@ -103,30 +130,32 @@ SavedState read_tuned_state(const TensorSource& source, const Config& config) {
 }  // namespace
 
 void write_state(const std::string& path, const SavedState& saved) {
-  Header header{};
-  std::memcpy(header.magic, kMagic, sizeof kMagic);
-  header.version = kVersion;
-  header.layers = saved.state.layers();
-  header.heads = saved.state.heads();
-  header.head_size = saved.state.head_size();
-  header.fingerprint = saved.fingerprint;
-  header.token_count = saved.tokens.size();
-  header.note_size = saved.note.size();
+  write_state(path, saved.state, saved.fingerprint, saved.tokens, saved.note);
+}
 
+void write_state(const std::string& path, const State& state, std::uint64_t fingerprint,
+                 std::span<const TokenId> tokens, std::string_view note, AtomicFile::Sync sync) {
   AtomicFile file(path);
-  const std::unique_ptr<XXH64_state_t, decltype(&XXH64_freeState)> hash(XXH64_createState(),
-                                                                        &XXH64_freeState);
-  XXH64_reset(hash.get(), 0);
-  for (const std::span<const std::byte> part :
-       {bytes_of(&header, 1), bytes_of(saved.tokens.data(), saved.tokens.size()),
-        bytes_of(saved.note.data(), saved.note.size()),
-        bytes_of(saved.state.values().data(), saved.state.values().size())}) {
-    XXH64_update(hash.get(), part.data(), part.size());
-    file.write(part);
-  }
-  const std::uint64_t checksum = XXH64_digest(hash.get());
-  file.write(bytes_of(&checksum, 1));
-  file.commit();
+  write_parts(state, fingerprint, tokens, note,
+              [&file](std::span<const std::byte> part) { file.write(part); });
+  file.commit(sync);
+}
+
+std::string state_file_bytes(const State& state, std::uint64_t fingerprint,
+                             std::span<const TokenId> tokens, std::string_view note) {
+  std::string bytes;
+  bytes.reserve(sizeof(Header) + tokens.size_bytes() + note.size() + state.values().size_bytes() +
+                sizeof(std::uint64_t));
+  write_parts(state, fingerprint, tokens, note, [&bytes](std::span<const std::byte> part) {
+    bytes.append(reinterpret_cast<const char*>(part.data()), part.size());
+  });
+  return bytes;
+}
+
+std::uint64_t state_file_size(const Config& config, std::uint64_t tokens, std::uint64_t note_size) {
+  const std::uint64_t values = std::uint64_t{config.layers} * config.width * (2 + config.head_size);
+  return sizeof(Header) + tokens * sizeof(TokenId) + note_size + values * sizeof(float) +
+         sizeof(std::uint64_t);
 }
 
 SavedState parse_state(std::span<const std::byte> bytes, const std::string& path) {

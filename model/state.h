@@ -3,8 +3,10 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "base/atomic_file.h"
 #include "model/config.h"
 
 namespace gander {
@@ -56,6 +58,16 @@ struct SavedState {
 
 /// Writes `saved` to `path`, whole or not at all. The format is in docs/formats.md.
 void write_state(const std::string& path, const SavedState& saved);
+/// The same for parts that are kept apart.
+void write_state(const std::string& path, const State& state, std::uint64_t fingerprint,
+                 std::span<const TokenId> tokens, std::string_view note,
+                 AtomicFile::Sync sync = AtomicFile::Sync::Yes);
+
+/// The bytes of such a file.
+std::string state_file_bytes(const State& state, std::uint64_t fingerprint,
+                             std::span<const TokenId> tokens, std::string_view note);
+/// How many these are.
+std::uint64_t state_file_size(const Config& config, std::uint64_t tokens, std::uint64_t note_size);
 
 /// Reads a file of write_state, or a state-tuned `.pth` / web-rwkv `.st` with
 /// `blocks.N.att.time_state`. Throws Error when it is corrupt or not for a model of `config`.

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <filesystem>
 #include <gander/gander.hpp>
+#include <optional>
+#include <utility>
 
 namespace {
 
@@ -89,6 +91,61 @@ TEST(Api, TheSeedDecides) {
   };
   EXPECT_EQ(text(1), text(1));
   EXPECT_NE(text(1), text(2));
+}
+
+TEST(ApiEngine, SessionsOfOneEngineAreEachTheirOwn) {
+  const std::string file = testing::TempDir() + "gander_api_engine.state";
+  std::optional<gander::Engine> engine(std::in_place, builtin(),
+                                       gander::EngineOptions{.backend = "cpu", .slots = 3});
+  const gander::Sampling greedy = {.temperature = 0.0F};
+  gander::EngineSession one = engine->session();
+  gander::EngineSession other = engine->session();
+  engine.reset();  // its sessions keep it
+  one.append("Once upon a time, there was a little");
+  std::string streamed;
+  const gander::Generated result =
+      one.generate(greedy, {.max_tokens = 20, .stops = {"in the"}}, [&](std::string_view piece) {
+        streamed += piece;
+        return true;
+      });
+  EXPECT_EQ(result.ending, gander::Ending::StopString);
+  EXPECT_EQ(result.text, " girl named Lily. She loved to play outside ");
+  EXPECT_EQ(streamed, result.text);
+  EXPECT_EQ(result.prompt_tokens, 10U);
+  EXPECT_EQ(one.tokens_read(), 10U + result.tokens - 2);
+  gander::EngineSession fork = one.fork();
+  one.save(file);
+  other.load(file);
+  std::filesystem::remove(file);
+  const std::string rest = one.generate(greedy, {.max_tokens = 8}).text;
+  EXPECT_EQ(fork.generate(greedy, {.max_tokens = 8}).text, rest);
+  EXPECT_EQ(other.generate(greedy, {.max_tokens = 8}).text, rest);
+  other.reset();
+  EXPECT_EQ(other.tokens_read(), 0U);
+}
+
+TEST(ApiEngine, EndsInEveryWay) {
+  const gander::Engine engine(builtin(), {.backend = "cpu", .slots = 1, .max_waiting = 0});
+  gander::EngineSession session = engine.session();
+  gander::EngineSession other = engine.session();
+  const gander::Limits endless = {.max_tokens = 1000000, .stop_at_end_of_text = false};
+  session.append("One day");
+  other.append("One day");
+  const auto refusing = [&](std::string_view) {
+    EXPECT_THROW(other.generate(), gander::Refused);
+    session.cancel();
+    return false;
+  };
+  bool is_first = true;
+  const gander::Generated cancelled = session.generate({}, endless, [&](std::string_view piece) {
+    return std::exchange(is_first, false) ? refusing(piece) : true;
+  });
+  EXPECT_EQ(cancelled.ending, gander::Ending::Cancelled);
+  EXPECT_EQ(session.generate({}, endless, nullptr, 0.02).ending, gander::Ending::Timeout);
+  EXPECT_THROW(session.generate({}, endless, [](std::string_view) -> bool { throw 3; }), int);
+  EXPECT_THROW(session.generate({.temperature = -1.0F}), gander::Error);
+  EXPECT_THROW(session.load("/nonexistent.state"), gander::Error);
+  EXPECT_THROW(gander::Engine(builtin(), {.backend = "abacus"}), gander::Error);
 }
 
 TEST(Api, EveryFailureIsAnError) {

@@ -173,8 +173,8 @@ TEST(CliBench, HelpAndCompletionKnowTheParts) {
   EXPECT_EQ(complete("bench sync --sv", 3), "--svg\n");
   EXPECT_EQ(complete("bench --pre", 2), "--prefill\n");
   EXPECT_THAT(complete("run --temp", 2), Not(HasSubstr("sync")));
-  EXPECT_THAT(run_gander({"completion", "fish"}).out, HasSubstr("-a 'batch sync roofline'"));
-  EXPECT_THAT(run_gander({"completion", "zsh"}).out, HasSubstr("batch sync roofline"));
+  EXPECT_THAT(run_gander({"completion", "fish"}).out, HasSubstr("-a 'batch sync roofline serve'"));
+  EXPECT_THAT(run_gander({"completion", "zsh"}).out, HasSubstr("batch sync roofline serve"));
 }
 
 }  // namespace

@@ -40,11 +40,21 @@ TEST_P(FuzzCorpus, Replays) {
   EXPECT_GT(files, 2) << folder;
 }
 
-INSTANTIATE_TEST_SUITE_P(Targets, FuzzCorpus,
-                         ::testing::Values(Target{"gguf", fuzz_gguf},
-                                           Target{"safetensors", fuzz_safetensors},
-                                           Target{"pth", fuzz_pth}, Target{"state", fuzz_state},
-                                           Target{"vocabulary", fuzz_vocabulary}),
+std::vector<Target> targets() {
+  return {
+      {"gguf", fuzz_gguf},
+      {"safetensors", fuzz_safetensors},
+      {"pth", fuzz_pth},
+      {"state", fuzz_state},
+      {"vocabulary", fuzz_vocabulary},
+      {"json_schema", fuzz_json_schema},
+#ifdef GANDER_HAS_SERVER
+      {"openai_request", fuzz_openai_request},
+#endif
+  };
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, FuzzCorpus, ::testing::ValuesIn(targets()),
                          [](const auto& target) { return std::string(target.param.name); });
 
 }  // namespace

@@ -148,10 +148,12 @@ void add_bench_command(CLI::App& program, Action& action) {
       "  gander bench model.gguf --threads 1 --json\n"
       "  gander bench batch --help\n"
       "  gander bench sync --help\n"
-      "  gander bench roofline --help");
+      "  gander bench roofline --help\n"
+      "  gander bench serve --help");
   add_bench_batch_command(*command, action);
   add_bench_sync_command(*command, action);
   add_bench_roofline_command(*command, action);
+  add_bench_serve_command(*command, action);
   for (CLI::App* part : command->get_subcommands({})) part->group("Commands");
   command->callback([&action, options, command] {
     const std::vector<CLI::App*> parts = command->get_subcommands();

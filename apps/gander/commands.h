@@ -24,5 +24,6 @@ void add_completion_command(CLI::App& program, Action& action);
 void add_bench_batch_command(CLI::App& bench, Action& action);
 void add_bench_sync_command(CLI::App& bench, Action& action);
 void add_bench_roofline_command(CLI::App& bench, Action& action);
+void add_bench_serve_command(CLI::App& bench, Action& action);
 
 }  // namespace gander

@@ -61,7 +61,11 @@ std::string HelpFormatter::make_option_desc(const CLI::Option* option) const {
 }
 
 std::string HelpFormatter::make_usage(const CLI::App* program, std::string name) const {
-  if (program->get_parent() == nullptr) return "Usage: gander COMMAND [OPTIONS]\n";
+  const bool has_commands = !program->get_subcommands({}).empty();
+  if (program->get_parent() == nullptr && has_commands) {
+    return "Usage: gander COMMAND [OPTIONS]\n";
+  }
+  if (name.empty()) name = program->get_name();
   std::string usage = fmt::format("Usage: {} [OPTIONS]", name);
   for (const CLI::Option* option : program->get_options()) {
     if (!option->get_positional()) continue;
@@ -73,7 +77,7 @@ std::string HelpFormatter::make_usage(const CLI::App* program, std::string name)
 
 std::string explain(CLI::App& program, const CLI::ParseError& error) {
   const CLI::App* parsed = &program;
-  std::string help = "gander";
+  std::string help = program.get_name();
   for (auto below = parsed->get_subcommands(); !below.empty(); below = parsed->get_subcommands()) {
     parsed = below.front();
     help += " " + parsed->get_name();
@@ -90,7 +94,7 @@ std::string explain(CLI::App& program, const CLI::ParseError& error) {
     const std::string flag = word.substr(0, word.find('='));
     message = fmt::format("unknown option {}", flag);
     near = nearest_name(flag, option_names(command));
-  } else if (parsed == &program) {
+  } else if (parsed == &program && !command_names(program).empty()) {
     message = fmt::format("unknown command {}", word);
     near = nearest_name(word, command_names(program));
   } else {

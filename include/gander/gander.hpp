@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -10,10 +11,12 @@
 #include <utility>
 #include <vector>
 
+#ifndef GANDER_API
 #ifdef _WIN32
 #define GANDER_API
 #else
 #define GANDER_API __attribute__((visibility("default")))
+#endif
 #endif
 
 /// gander runs RWKV-7 language models. A Model is a checkpoint; a Session is one sequence of text
@@ -63,7 +66,7 @@ struct Limits {
   bool stop_at_end_of_text = true;      ///< at token 0
 };
 
-enum class Ending { EndOfText, StopString, Length, Cancelled };
+enum class Ending { EndOfText, StopString, Length, Cancelled, Timeout };
 
 struct Generated {
   Ending ending = Ending::Length;
@@ -97,6 +100,7 @@ class GANDER_API Model {
 
  private:
   friend class Session;
+  friend class Engine;
   struct Data;
   explicit Model(std::shared_ptr<const Data> data);
   std::shared_ptr<const Data> data_;
@@ -153,6 +157,67 @@ class GANDER_API Session {
  private:
   struct Data;
   std::unique_ptr<Data> data_;
+};
+
+/// How an Engine runs.
+struct EngineOptions {
+  std::string backend = "auto";
+  unsigned threads = 0;              ///< of the CPU; 0: one for each core
+  std::uint32_t slots = 16;          ///< texts generated at the same time, if memory allows
+  std::uint32_t max_waiting = 1024;  ///< others that may wait for a slot
+  std::uint32_t prompt_chunk = 128;  ///< tokens of prompts that others' next tokens wait for
+  /// Of states kept of texts, so that one that begins like another need not be read again.
+  std::uint64_t cache_memory_bytes = std::uint64_t{1} << 28;
+  std::string cache_folder = {};  ///< keeps them on disk too; empty: not
+  std::uint64_t cache_disk_bytes = std::uint64_t{8} << 30;
+};
+
+/// The engine's queue is full: try again later.
+class GANDER_API Refused : public Error {
+ public:
+  using Error::Error;
+  Refused(const Refused&) = default;
+  Refused& operator=(const Refused&) = default;
+  ~Refused() override;
+};
+
+class EngineSession;
+
+/// Runs a model for many sessions at once, which share its slots. Copies are the same engine; it
+/// lives as long as one of them or a session. All functions may be called from any thread.
+class GANDER_API Engine {
+ public:
+  explicit Engine(const Model& model, const EngineOptions& options = {});
+  EngineSession session() const;
+
+ private:
+  friend class EngineSession;
+  std::shared_ptr<void> engine_;
+};
+
+/// One text on an engine. For one thread at a time, but for cancel(); sessions of one engine
+/// generate at the same time.
+class GANDER_API EngineSession {
+ public:
+  void append(std::string_view text);
+  /// As Session::generate, with the sampling given anew each time. `seconds` 0 is no limit of time.
+  /// What was generated when `on_text` cancelled still comes. Throws Refused when the queue is
+  /// full.
+  Generated generate(const Sampling& sampling = {}, const Limits& limits = {},
+                     const Session::OnText& on_text = nullptr, double seconds = 0.0);
+  /// Ends the generate() that runs in another thread.
+  void cancel();
+  /// Another session that goes on from here; they share what was read.
+  EngineSession fork() const;
+  void save(const std::string& path) const;
+  void load(const std::string& path);
+  void reset();
+  std::size_t tokens_read() const;
+
+ private:
+  friend class Engine;
+  explicit EngineSession(std::shared_ptr<void> session) : session_(std::move(session)) {}
+  std::shared_ptr<void> session_;
 };
 
 }  // namespace v1

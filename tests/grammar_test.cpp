@@ -1,0 +1,515 @@
+#include "engine/grammar/grammar.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <regex>
+#include <set>
+#include <thread>
+#include <valijson/adapters/nlohmann_json_adapter.hpp>
+#include <valijson/schema.hpp>
+#include <valijson/schema_parser.hpp>
+#include <valijson/validator.hpp>
+
+#include "base/error.h"
+#include "engine/grammar/lazy_automaton.h"
+#include "engine/grammar/schema_compiler.h"
+#include "tests/support/vocabularies.h"
+
+namespace gander {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using ::testing::HasSubstr;
+
+std::shared_ptr<const Tokenizer> vocabulary() {
+  static const auto tokenizer = std::make_shared<const Tokenizer>(byte_tokenizer(
+      {"{\"",  "\":", "\": ", ", ", ",\"", "\",\"",    "[[", "]]",   "}}",       "true",   "false",
+       "null", "12",  "-1",   "0.", "ab",  "a\"",      "é",  "日本", "\xE6\x97", "\xA5\"", "\\u",
+       "\\\"", "\\n", "d8",   "dc", "00",  "\xF0\x9F", "  ", " {",   "\n{"}));
+  return tokenizer;
+}
+
+std::shared_ptr<const Grammar> compile(const Json& schema) {
+  return compile_json_schema(schema.dump(), vocabulary());
+}
+
+bool is_allowed(std::span<const std::uint64_t> mask, TokenId token) {
+  return (mask[token / 64] >> (token % 64) & 1U) != 0;
+}
+
+// Whether a text, byte by byte, is one of the grammar's.
+bool accepts(const Grammar& grammar, std::string_view text) {
+  const std::unique_ptr<TokenMask> mask = grammar.start();
+  for (const char byte : text) {
+    const TokenId token = static_cast<unsigned char>(byte) + 1U;
+    if (!is_allowed(mask->allowed(), token)) return false;
+    mask->accept(token);
+  }
+  return is_allowed(mask->allowed(), 0);
+}
+
+// A text that the masks allow, of random tokens; after a while of such that close what is open.
+std::string walk(const Grammar& grammar, std::mt19937& random) {
+  const std::unique_ptr<TokenMask> mask = grammar.start();
+  std::string text;
+  const std::size_t patience = random() % 60;
+  for (std::size_t step = 0; step < 20000; ++step) {
+    const std::span<const std::uint64_t> allowed = mask->allowed();
+    std::vector<TokenId> tokens;
+    for (TokenId token = 0; token < vocabulary()->size(); ++token) {
+      if (is_allowed(allowed, token)) tokens.push_back(token);
+    }
+    if (tokens.empty()) {
+      ADD_FAILURE() << "nothing may follow " << text;
+      return text;
+    }
+    TokenId chosen = tokens[random() % tokens.size()];
+    const bool is_impatient = step > patience;
+    if (is_impatient) {  // of what patterns ask for and what closes a value, one after the other
+      const std::string_view useful = "xyabcd0\"";
+      const auto token = static_cast<unsigned char>(useful[random() % useful.size()]) + 1U;
+      if (is_allowed(allowed, token)) chosen = token;
+    }
+    if (random() % (is_impatient ? 2 : 4) == 0) {
+      for (const TokenId closing : {0, '"' + 1, '}' + 1, ']' + 1}) {
+        if (!is_allowed(allowed, closing)) continue;
+        chosen = closing;
+        break;
+      }
+    }
+    if (chosen == 0) return text;
+    text += vocabulary()->bytes(chosen);
+    std::unique_ptr<TokenMask> copy = mask->clone();
+    mask->accept(chosen);
+  }
+  ADD_FAILURE() << "no end: " << text.substr(0, 1000);
+  return text;
+}
+
+// Random schemas of all that is supported and that valijson knows.
+class Schemas {
+ public:
+  explicit Schemas(unsigned seed) : random_(seed) {}
+
+  std::mt19937& random() { return random_; }
+
+  Json document() {
+    Json schema = any(0);
+    if (below(3) == 0) {
+      Json node = {{"type", "object"}};
+      node["properties"]["value"] = any(2);
+      node["properties"]["next"]["anyOf"] = {{{"$ref", "#/definitions/node"}}, {{"type", "null"}}};
+      node["properties"]["children"] = {{"type", "array"},
+                                        {"items", {{"$ref", "#/definitions/node"}}}};
+      node["required"] = {"next"};
+      node["additionalProperties"] = false;
+      schema = {{"type", "object"},
+                {"properties", {{"list", {{"$ref", "#/definitions/node"}}}, {"x", schema}}}};
+      schema["definitions"]["node"] = node;
+    }
+    return schema;
+  }
+
+ private:
+  std::size_t below(std::size_t bound) { return random_() % bound; }
+
+  Json any(int depth) {
+    switch (below(depth < 3 ? 14 : 9)) {
+      case 0:
+        return string();
+      case 1:
+        return integer();
+      case 2:
+        return number();
+      case 3:
+        return {{"type", "boolean"}};
+      case 4:
+        return {{"type", {"null", "string", "integer"}}};
+      case 5:
+        return {{"enum", {1, "two", nullptr, 3.5, {{"a", Json::array({1, "é\n\""})}}}}};
+      case 6:
+        return {{"const", "a\"b"}};
+      case 7:
+        return {{"type", "string"}, {"description", "plain"}};
+      case 8:
+        return below(4) == 0 ? Json::object() : integer();
+      case 9:
+        return {{"anyOf", {any(depth + 1), any(depth + 1), any(depth + 1)}}};
+      case 10:
+        return {{"oneOf", {string(), object(depth + 1), integer(), {{"type", "boolean"}}}}};
+      case 11:
+        return {{"allOf", {object(depth + 1, "a"), object(depth + 1, "z")}}};
+      case 12:
+        return array(depth);
+      default:
+        return object(depth);
+    }
+  }
+
+  Json string() {
+    static const Json kPatterns = {
+        "^a+b*$", "^(ab|cd){2,3}$", "x[0-9]?y", "^[A-Z][a-z]{1,4}$", "^\\d{3}-\\w+",
+        "b$",     "^[^a-y]*$",      "a|^b$",    "^(?:\"|\\\\)+$"};
+    switch (below(3)) {
+      case 0:
+        return {{"type", "string"}, {"pattern", kPatterns[below(kPatterns.size())]}};
+      case 1: {
+        const std::size_t least = below(4);
+        return {{"type", "string"}, {"minLength", least}, {"maxLength", least + below(5)}};
+      }
+      default:
+        return {{"type", "string"}, {"minLength", below(3)}};
+    }
+  }
+
+  Json integer() {
+    Json schema = {{"type", "integer"}};
+    const int low = static_cast<int>(below(3000)) - 1500;
+    if (below(3) != 0) schema[below(2) == 0 ? "minimum" : "exclusiveMinimum"] = low;
+    if (below(3) != 0)
+      schema["maximum"] = low + 1 + static_cast<int>(below(below(2) == 0 ? 4 : 2000));
+    return schema;
+  }
+
+  Json number() {
+    Json schema = {{"type", "number"}};
+    const double low = (static_cast<double>(below(40000)) - 20000) / (below(2) == 0 ? 1000 : 8);
+    if (below(3) != 0) schema[below(2) == 0 ? "minimum" : "exclusiveMinimum"] = low;
+    if (below(3) != 0) {
+      schema[below(2) == 0 ? "maximum" : "exclusiveMaximum"] =
+          std::round((low + 0.125 * static_cast<double>(1 + below(100))) * 1000) / 1000;
+    }
+    return schema;
+  }
+
+  Json array(int depth) {
+    Json schema = {{"type", "array"}};
+    if (below(4) == 0) {
+      schema["items"] = {any(depth + 1), any(depth + 1)};  // as valijson knows lists
+      schema["additionalItems"] = below(2) == 0 ? Json(false) : any(depth + 1);
+      if (below(2) == 0) schema["minItems"] = below(3);
+      return schema;
+    }
+    if (below(4) != 0) schema["items"] = any(depth + 1);
+    const std::size_t least = below(4);
+    if (below(2) == 0) schema["minItems"] = least;
+    if (below(2) == 0) schema["maxItems"] = least + below(4);
+    return schema;
+  }
+
+  Json object(int depth, const std::string& prefix = "") {
+    static const Json kNames = {"a", "ab", "name", "x y", "é", "q\"", "日本", ""};
+    Json schema = {{"type", "object"}};
+    for (std::size_t i = below(5); i > 0; --i) {
+      const std::string name = prefix + kNames[below(kNames.size())].get<std::string>();
+      schema["properties"][name] = any(depth + 1);
+      if (below(2) == 0) schema["required"].push_back(name);
+    }
+    if (below(6) == 0) schema["required"].push_back("more");
+    if (schema.contains("required")) {
+      std::set<std::string> unique = schema["required"];
+      schema["required"] = unique;
+    }
+    if (prefix.empty() && below(3) == 0) schema["additionalProperties"] = any(depth + 1);
+    return schema;
+  }
+
+  std::mt19937 random_;
+};
+
+TEST(Grammar, WhatMasksAllowValidates) {
+  int texts = 0;
+  std::size_t bytes = 0;
+  for (unsigned seed = 0; seed < 1000; ++seed) {
+    Schemas schemas(seed);
+    const Json schema = schemas.document();
+    SCOPED_TRACE(schema.dump());
+    const auto grammar = compile(schema);
+    const nlohmann::json plain = nlohmann::json::parse(schema.dump());
+    valijson::Schema parsed;
+    valijson::SchemaParser().populateSchema(valijson::adapters::NlohmannJsonAdapter(plain), parsed);
+    for (int round = 0; round < 3; ++round) {
+      const std::string text = walk(*grammar, schemas.random());
+      SCOPED_TRACE(text);
+      const nlohmann::json value = nlohmann::json::parse(text, nullptr, false);
+      ASSERT_FALSE(value.is_discarded());
+      valijson::ValidationResults results;
+      valijson::Validator validator;
+      const bool is_valid =
+          validator.validate(parsed, valijson::adapters::NlohmannJsonAdapter(value), &results);
+      valijson::ValidationResults::Error error;
+      while (results.popError(error)) SCOPED_TRACE(error.description);
+      ASSERT_TRUE(is_valid);
+      // The same value, as others would write it, if not with more digits.
+      const std::string other = Json::parse(text).dump();
+      if (!std::regex_search(other, std::regex("[0-9.]{16,}"))) {
+        ASSERT_TRUE(accepts(*grammar, other)) << other;
+      }
+      ++texts;
+      bytes += text.size();
+    }
+  }
+  EXPECT_EQ(texts, 3000);
+  EXPECT_GT(bytes, 50000U);
+}
+
+struct Case {
+  const char* schema;
+  std::vector<const char*> yes, no;
+};
+
+TEST(Grammar, AcceptsWhatItShould) {
+  const std::vector<Case> cases = {
+      {R"({"type": "object", "properties": {"b": {"type": "integer"}, "a": {"type": "boolean"}, "c": {}}, "required": ["a"]})",
+       {R"({"b":1,"a":true})", R"({"a":false})", R"( {"a": true, "c": [null, {"k": "v"}]})"},
+       {R"({"a":true,"b":1})", R"({"b":1})", R"({})", R"({"a":true,})", R"({"a":true,"d":1})",
+        R"({"a":  true})", R"({ "a":true})", R"({"a":true} )", "\t{}", R"({,"a":true})"}},
+      {R"({"type": "object", "properties": {"ab": {"type": "null"}, "é": true}, "additionalProperties": {"type": "integer"}})",
+       {R"({})", R"({"ab":null,"a":1,"abc":2,"":3})", R"({"x":1, "y":2})", R"({"é":"s","e":1})"},
+       {R"({"ab":1})", R"({"x":1,"ab":null})", R"({"x":null})", R"({"\u0061b":1})",
+        R"({"é":0,"é":"s"})"}},
+      {R"({"type": "object", "additionalProperties": false})", {"{}"}, {R"({"a":1})"}},
+      {R"({"type": "object"})", {"{}", R"({"a\n":[1.5e3,-0.1]})"}, {"[]", R"({"a"})", R"({1:2})"}},
+      {R"({"type": "string"})",
+       {R"("")", R"("é日本😀")", R"("\"\\\/\b\f\n\r\t\u00e9")", R"("\ud83d\ude00")", "\"\x7F\""},
+       {"\"\n\"", "\"\xFF\"", "\"\xC0\x80\"", "\"\xED\xA0\x80\"", "\"\xF4\x90\x80\x80\"",
+        "\"\xE6\x97\"", R"("\ud83d")", R"("\ude00")", R"("\ud83d\u0041")", R"("\x41")",
+        R"("\u12g4")", R"("a)"}},
+      {R"({"type": "string", "minLength": 2, "maxLength": 3})",
+       {R"("ab")", R"("日本語")", R"("\n\u0041\ud83d\ude00")"},
+       {R"("a")", R"("日")", R"("abcd")", R"("\ud83d\ude00")"}},
+      {R"({"type": "string", "pattern": "^[^\\s\"]+@\\w{2,}\\.(com|de)$"})",
+       {R"("a.b@xy.com")", R"("é@ab_.de")"},
+       {R"("a b@xy.de")", R"("a@b.com")", R"("a@bc.org")", R"("a\"@bc.de")"}},
+      {R"({"pattern": "b|^c"})",
+       {R"("abc")", R"("cx")", R"("\u0001b\u0002")"},
+       {R"("ac")", R"("")", "5"}},
+      {R"({"format": "date-time", "type": "string"})",
+       {R"("2026-02-28T23:59:59Z")", R"("2026-11-30T00:00:00.25+01:00")"},
+       {R"("2026-02-30T00:00:00Z")", R"("2026-11-31T00:00:00Z")", R"("2026-11-30T24:00:00Z")",
+        R"("2026-11-30")"}},
+      {R"({"format": "uuid", "type": "string"})",
+       {R"("01234567-89ab-cdef-0123-456789abcdef")"},
+       {R"("0123")"}},
+      {R"({"type": "integer"})",
+       {"0", "-1", "999999999999999"},
+       {"01", "-0", "+1", "1.0", "1e3", "1000000000000000", "-"}},
+      {R"({"type": "number"})",
+       {"0", "-0.5", "1e9", "1.5E-99", "123456789012345.5"},
+       {".5", "1.", "00", "1e", "1e100", "10e5"}},
+      {R"({"type": "integer", "minimum": -12, "maximum": 105})",
+       {"-12", "-1", "0", "7", "99", "100", "105"},
+       {"-13", "-20", "-100", "106", "110", "200", "1000"}},
+      {R"({"type": "integer", "exclusiveMinimum": 9, "maximum": 10.5})",
+       {"10"},
+       {"9", "11", "1", "0", "-10"}},
+      {R"({"type": "integer", "minimum": -5.5, "exclusiveMaximum": -2})",
+       {"-5", "-3"},
+       {"-6", "-2", "0", "3"}},
+      {R"({"type": "number", "exclusiveMinimum": 0, "maximum": 1})",
+       {"0.5", "1", "1.0", "0.00000000000001"},
+       {"0", "0.0", "1.01", "-0.5", "2", "1e-1"}},
+      {R"({"type": "number", "minimum": -0.25, "exclusiveMaximum": 12.5})",
+       {"-0.25", "-0.2", "0", "12.4999", "9.9", "12"},
+       {"-0.26", "-1", "12.5", "12.50", "13", "-0.0"}},
+      {R"({"type": "number", "minimum": 1e-9, "maximum": 0.00005})",
+       {"0.000000001", "0.00005"},
+       {"0.0000000009", "0.000051", "0"}},
+      {R"({"type": "array", "items": {"type": "null"}, "minItems": 1, "maxItems": 2})",
+       {"[null]", "[null, null]"},
+       {"[]", "[null,null,null]", "[null,]"}},
+      {R"({"type": "array", "prefixItems": [{"const": 1}, {"const": 2}], "items": {"const": 3}, "minItems": 1})",
+       {"[1]", "[1,2]", "[1, 2,3, 3]"},
+       {"[]", "[2]", "[1,3]", "[1,2,2]"}},
+      {R"({"type": "array", "prefixItems": [{"const": 1}]})", {"[]", "[1]"}, {"[1,2]"}},
+      {R"({"enum": ["a", 1, null, {"k": [true]}], "type": ["string", "object"]})",
+       {R"("a")", R"({"k":[true]})"},
+       {"1", "null", R"({"k": [true]})"}},
+      {R"({"anyOf": [{"required": ["a"]}, {"required": ["b"]}], "type": "object", "properties": {"a": {"const": 1}, "b": {"const": 2}}, "additionalProperties": false})",
+       {R"({"a":1})", R"({"b":2})", R"({"a":1,"b":2})"},
+       {"{}"}},
+      {R"({"oneOf": [{"$ref": "#/$defs/cat"}, {"$ref": "#/$defs/dog"}], "$defs": {
+            "cat": {"type": "object", "properties": {"kind": {"const": "cat"}, "lives": {"type": "integer"}}, "required": ["kind", "lives"]},
+            "dog": {"type": "object", "properties": {"kind": {"const": "dog"}}, "required": ["kind"]}}})",
+       {R"({"kind":"cat","lives":9})", R"({"kind":"dog"})"},
+       {R"({"kind":"cat"})", R"({"kind":"dog","lives":9})"}},
+      {R"({"allOf": [{"$ref": "#/$defs/p"}, {"properties": {"y": {"type": "integer", "maximum": 7}}, "required": ["y"]}],
+           "$defs": {"p": {"type": "object", "properties": {"x": {"type": "null"}, "y": {"minimum": 5}}, "required": ["x"]}}})",
+       {R"({"x":null,"y":6})"},
+       {R"({"x":null})", R"({"x":null,"y":8})", R"({"x":null,"y":4})"}},
+      {R"({"$ref": "#/$defs/n", "$defs": {"n": {"type": ["array", "null"], "items": {"$ref": "#/$defs/n"}}}})",
+       {"null", "[]", "[[[[null]]], []]"},
+       {"[1]", "[[]"}},
+      {R"({"type": ["integer", "null"], "nullable": true, "x-other": 5})", {"3", "null"}, {"true"}},
+      {R"(true)", {"1", R"({"a":[]})"}, {""}},
+  };
+  for (const Case& one : cases) {
+    SCOPED_TRACE(one.schema);
+    const auto grammar = compile_json_schema(one.schema, vocabulary());
+    for (const char* text : one.yes) EXPECT_TRUE(accepts(*grammar, text)) << text;
+    for (const char* text : one.no) EXPECT_FALSE(accepts(*grammar, text)) << text;
+  }
+}
+
+TEST(Grammar, RefusesWhatItCannotPromise) {
+  const std::vector<std::pair<const char*, const char*>> cases = {
+      {"{", "the schema is no JSON"},
+      {"5", "schema #: a schema is an object or a boolean"},
+      {R"({"properties": {"a/b": {"not": {}}}})",
+       "schema #/properties/a~1b: 'not' is not supported"},
+      {R"({"anyOf": [{}, {"patternProperties": {}}]})", "schema #/anyOf/1: 'patternProperties'"},
+      {R"({"type": "array", "uniqueItems": true})", "'uniqueItems' is not supported"},
+      {R"({"type": "integer", "multipleOf": 2})", "'multipleOf' is not supported"},
+      {R"({"type": "strnig"})", "schema #/type: there is no type \"strnig\""},
+      {R"({"$ref": "#/$defs/a"})", "'$ref' to '#/$defs/a': there is no such place"},
+      {R"({"$ref": "other.json"})", "only what is in the same schema"},
+      {R"({"$ref": "#"})", "schema #: it refers to itself and nothing else"},
+      {R"({"allOf": [{"$ref": "#"}, {"type": "null"}]})", "it refers to itself"},
+      {R"({"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/b"}]}, "b": {"$ref": "#/$defs/a"}}})",
+       "it refers to itself and nothing else"},
+      {R"({"oneOf": [{"type": "integer"}, {"type": "number"}]})",
+       "schema #: 'oneOf' is supported where"},
+      {R"({"oneOf": [{"properties": {"a": {"const": 1}}}, {"properties": {"a": {"const": 2}}}]})",
+       "0 and 1 are not"},
+      {R"({"type": "string", "pattern": "a", "maxLength": 3})", "'pattern' together with"},
+      {R"({"pattern": "(?=a)b"})",
+       "schema #/pattern: the pattern is not understood at its byte 1: look-around"},
+      {R"({"pattern": "a(b"})", "')' is missing"},
+      {R"({"pattern": "a)b"})", "there is no group to close"},
+      {R"({"pattern": "[b-a]"})", "the range is empty"},
+      {R"({"pattern": "a^b"})", "an anchor is understood at the ends only"},
+      {R"({"pattern": "\\bword"})", "this escape is not supported"},
+      {R"({"pattern": "a**"})", "there is nothing to repeat"},
+      {R"({"pattern": "((a{100}){100}){100}"})", "the schema is too large"},
+      {R"({"type": "number", "minimum": 1e-20})",
+       "schema #/minimum: the bound 1e-20 is not supported"},
+      {R"({"minLength": -1})", "'minLength' is a whole number"},
+      {R"({"type": "string", "maxLength": 100000000})", "the schema is too large"},
+      {R"({"type": "string", "minLength": 5, "maxLength": 2})", "the schema accepts nothing"},
+      {R"({"type": "integer", "minimum": 3, "maximum": 2})", "the schema accepts nothing"},
+      {R"({"enum": []})", "the schema accepts nothing"},
+      {"false", "the schema accepts nothing"},
+      {R"({"type": "object", "properties": {"me": {"$ref": "#"}}, "required": ["me"]})",
+       "the schema accepts nothing"},
+      {R"({"type": "object", "required": ["a"], "additionalProperties": false})",
+       "the schema accepts nothing"},
+      {R"({"const": 1, "minimum": 0})", "beside 'enum' and 'const' only 'type'"},
+      {R"({"allOf": [{"pattern": "a"}, {"pattern": "b"}]})", "'pattern' is given twice"},
+      {R"({"required": "a"})", "'required' is an array"},
+      {R"({"exclusiveMinimum": true, "minimum": 5})", "'exclusiveMinimum' is a number"},
+  };
+  for (const auto& [schema, message] : cases) {
+    SCOPED_TRACE(schema);
+    try {
+      compile_json_schema(schema, vocabulary());
+      ADD_FAILURE() << "no error";
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), HasSubstr(message));
+    }
+  }
+  EXPECT_THROW(compile_json_schema(std::string(300, '['), vocabulary()), Error);
+  const std::string deep = [] {
+    std::string text;
+    for (int i = 0; i < 150; ++i) text += R"({"items":)";
+    return text + "{}" + std::string(150, '}');
+  }();
+  EXPECT_THROW(compile_json_schema(deep, vocabulary()), Error);
+}
+
+TEST(Grammar, MasksAreWhatTheBytesSay) {
+  const auto tokenizer = std::make_shared<const Tokenizer>(read_vocabulary(demo_vocabulary_path()));
+  const TokenTrie trie(*tokenizer);
+  const Pushdown pushdown = compile_schema(
+      R"({"type": "object", "properties": {"name": {"type": "string", "maxLength": 30}, "n": {"type": "integer", "maximum": 99},
+          "tags": {"type": "array", "items": {"type": "string"}}}, "additionalProperties": {"type": "number"}})");
+  const std::vector<std::uint32_t> heights = pushdown.heights();
+  LazyAutomaton known(pushdown, heights);
+  for (const char* text : {"", "{", R"({"na)", R"({"name": "Lily went)",
+                           R"({"name": "caf)"
+                           "\xC3",
+                           R"({"n": 1)", R"({"tags": ["a", ")", R"({"nam)", R"({"x": -1.)", "{}"}) {
+    const auto at = known.advance(known.start(), text);
+    ASSERT_NE(at, LazyAutomaton::kDead) << text;
+    const auto mask = known.mask(at, trie);
+    // The same from a place that only the stacks say.
+    LazyAutomaton other(pushdown, heights);
+    const auto other_at = other.find(known.stacks(at));
+    EXPECT_EQ(*other.mask(other_at, trie), *mask);
+    EXPECT_EQ(is_allowed(*mask, 0), known.is_final(at));
+    for (TokenId token = 1; token < tokenizer->size(); ++token) {
+      const std::string_view bytes = tokenizer->bytes(token);
+      const bool expected = !bytes.empty() && known.advance(at, bytes) != LazyAutomaton::kDead;
+      ASSERT_EQ(is_allowed(*mask, token), expected) << text << " then " << bytes;
+    }
+  }
+}
+
+TEST(Grammar, NestsSoDeepAndNoDeeper) {
+  const auto grammar = compile({{"type", "object"}});
+  const auto nested = [](std::size_t levels) {
+    return R"({"a":)" + std::string(levels, '[') + std::string(levels, ']') + "}";
+  };
+  EXPECT_TRUE(accepts(*grammar, nested(50)));
+  EXPECT_FALSE(accepts(*grammar, nested(70)));
+  // Where it is deepest something fits all the same: no mask on the way is empty.
+  const std::unique_ptr<TokenMask> mask = grammar->start();
+  for (const char byte : R"({"a":)" + std::string(100, '[')) {
+    const TokenId token = static_cast<unsigned char>(byte) + 1U;
+    if (!is_allowed(mask->allowed(), token)) break;
+    mask->accept(token);
+    const auto allowed = mask->allowed();
+    EXPECT_TRUE(std::ranges::any_of(allowed, [](std::uint64_t word) { return word != 0; }));
+  }
+}
+
+TEST(Grammar, AWrongTokenIsAnError) {
+  const auto mask = compile({{"type", "boolean"}})->start();
+  EXPECT_THROW(mask->accept('x' + 1), Error);
+  EXPECT_THROW(mask->accept(0), Error);
+  mask->accept('t' + 1);  // as if nothing had been tried
+  const auto copy = mask->clone();
+  for (const char byte : std::string_view("rue"))
+    mask->accept(static_cast<unsigned char>(byte) + 1U);
+  EXPECT_TRUE(is_allowed(mask->allowed(), 0));
+  mask->accept(0);
+  EXPECT_FALSE(is_allowed(copy->allowed(), 0));
+  copy->accept('r' + 1);
+}
+
+TEST(Grammar, IsCompiledOnce) {
+  GrammarCache cache(vocabulary());
+  const auto first = cache.json_object();
+  EXPECT_EQ(cache.json_object(), first);
+  EXPECT_NE(cache.json_schema(R"({"type": "array"})"), first);
+  EXPECT_THROW(cache.json_schema("{"), Error);
+  for (int i = 0; i < 40; ++i) cache.json_schema(fmt::format(R"({{"const": {}}})", i));
+  EXPECT_NE(cache.json_object(), first);
+  EXPECT_TRUE(accepts(*first, "{}"));  // still serves who has it
+}
+
+TEST(Grammar, ThreadsShareIt) {
+  GrammarCache cache(vocabulary());
+  std::atomic<int> wrong = 0;
+  std::vector<std::thread> threads;
+  for (unsigned seed = 0; seed < 4; ++seed) {
+    threads.emplace_back([&, seed] {
+      std::mt19937 random(seed);
+      for (int round = 0; round < 20; ++round) {
+        const std::string text = walk(*cache.json_object(), random);
+        wrong += Json::parse(text, nullptr, false).is_object() ? 0 : 1;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0);
+}
+
+}  // namespace
+}  // namespace gander

@@ -1,0 +1,202 @@
+// Many clients at once, clients that misbehave, and servers that end: what must not be lost, mixed
+// up or read twice.
+import assert from "node:assert/strict";
+import { mkdtempSync } from "node:fs";
+import http from "node:http";
+import net from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { metric, startServer, until } from "./server.js";
+
+const forever = { max_tokens: 100000, logit_bias: { 0: -100 }, stream: true };
+
+// POSTs JSON over a connection of its own; resolves to the whole body.
+function post(url, path, body) {
+  return new Promise((resolve, reject) => {
+    const request = http.request(url + path, {
+      method: "POST", agent: false, headers: { "Content-Type": "application/json" },
+    }, (response) => {
+      let text = "";
+      response.setEncoding("utf8");
+      response.on("data", (piece) => { text += piece; });
+      response.on("end", () => resolve({ status: response.statusCode, text }));
+      response.on("error", reject);
+    });
+    request.on("error", reject);
+    request.end(JSON.stringify(body));
+  });
+}
+
+function textOf(events) {
+  const all = events.split("\n\n").filter((each) => each.startsWith("data: "));
+  assert.equal(all.at(-1), "data: [DONE]");
+  return all.slice(0, -1).map((each) => JSON.parse(each.slice(6)))
+    .map((chunk) => chunk.choices[0].text).join("");
+}
+
+const chat = async (url, messages, more = {}) => {
+  const { status, text } = await post(url, "/v1/chat/completions", { messages, ...more });
+  assert.equal(status, 200, text);
+  return JSON.parse(text);
+};
+
+test("1,000 streams at once: none lost, none mixed up", async () => {
+  const server = await startServer("--slots", "64");
+  const animals = ["cat", "dog", "goose", "bear", "frog", "mouse", "fox"];
+  const request = (i) => ({
+    prompt: `One day, a ${animals[i % animals.length]} found ${i} apples.`, max_tokens: 6, seed: i,
+    stream: true,
+  });
+  const ask = async (i) => {
+    const { status, text } = await post(server.url, "/v1/completions", request(i));
+    assert.equal(status, 200, text);
+    return textOf(text);
+  };
+  const together = await Promise.all(Array.from({ length: 1000 }, (_, i) => ask(i)));
+  assert.ok(together.every((text) => text.length > 0));
+  for (let i = 0; i < 1000; i += 29) assert.equal(together[i], await ask(i), `stream ${i}`);
+  assert.equal(await metric(server.url, "gander_slots_running"), 0);
+  assert.equal(await server.stop(), 0);
+});
+
+test("a full queue is said to be full", async () => {
+  const server = await startServer("--slots", "1", "--queue", "2", "--drain-seconds", "0",
+    );
+  const all = Array.from({ length: 8 }, () =>
+    post(server.url, "/v1/completions", { prompt: "One day", max_tokens: 400, logit_bias: { 0: -100 } }));
+  const answers = await Promise.all(all);
+  const refused = answers.filter((each) => each.status === 503);
+  assert.ok(refused.length >= 4 && refused.length <= 6, `${refused.length}`);
+  assert.equal(JSON.parse(refused[0].text).error.code, "queue_full");
+  assert.equal(await server.stop(), 0);
+});
+
+test("a client that reads nothing, or goes away, frees its slot within a second", async () => {
+  const server = await startServer("--slots", "2", "--outbox", "64");
+  const body = JSON.stringify({ prompt: "One day", ...forever });
+  const open = () => new Promise((resolve) => {
+    const socket = net.connect(new URL(server.url).port, "127.0.0.1", () => {
+      socket.pause();
+      socket.write("POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n" +
+        `Content-Length: ${body.length}\r\n\r\n${body}`);
+      resolve(socket);
+    });
+    socket.on("error", () => {});
+  });
+  const running = () => metric(server.url, "gander_slots_running");
+  const gone = await open();
+  await until(async () => (await running()) === 1, 2000);
+  gone.destroy();
+  await until(async () => (await running()) === 0, 1000);
+  // Ended half: it sends no more and is taken to be gone too.
+  const half = await open();
+  await until(async () => (await running()) === 1, 2000);
+  half.end();
+  await until(async () => (await running()) === 0, 1000);
+  half.destroy();
+  const slow = await open();
+  await until(async () => (await running()) === 1, 2000);
+  await until(async () => (await metric(server.url, "gander_clients_too_slow_total")) === 1, 5000);
+  await until(async () => (await running()) === 0, 1000);
+  slow.destroy();
+  assert.equal(await server.stop(), 0);
+});
+
+test("after a restart, and after kill -9, a turn reads only what is new", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "gander-states-"));
+  const options = ["--slots", "2", "--state-folder", folder];
+  let server = await startServer(...options);
+  const messages = [{
+    role: "user",
+    content: Array.from({ length: 120 }, (_, i) => `The cat saw ${i} birds in the old garden.`).join(" "),
+  }];
+  const turn = async () => {
+    const reply = await chat(server.url, messages, { max_tokens: 24, seed: 1 });
+    messages.push(reply.choices[0].message, { role: "user", content: "And then?" });
+    const { prompt_tokens: all, prompt_tokens_details: { cached_tokens: cached } } = reply.usage;
+    return { all, read: all - cached };
+  };
+  const first = await turn();
+  assert.ok(first.all > 1000 && first.read === first.all, JSON.stringify(first));
+  assert.ok((await turn()).read < 20);
+  assert.equal(await server.stop(), 0);
+
+  server = await startServer(...options);
+  assert.ok((await turn()).read < 20);
+  await server.stop("SIGKILL");
+
+  server = await startServer(...options);
+  // What was being written when it was killed may be read again: one turn, not the conversation.
+  const after = await turn();
+  assert.ok(after.read < 60, JSON.stringify(after));
+  assert.equal(await server.stop(), 0);
+});
+
+test("a server that is stopped lets replies end, then cuts them", async () => {
+  const server = await startServer("--slots", "2", "--drain-seconds", "1");
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+  const status = (path) => new Promise((resolve, reject) => {
+    http.get(server.url + path, { agent }, (response) => {
+      response.resume();
+      response.on("end", () => resolve(response.statusCode));
+    }).on("error", reject);
+  });
+  assert.equal(await status("/ready"), 200);
+  const short = post(server.url, "/v1/completions",
+    { prompt: "One day", max_tokens: 200, logit_bias: { 0: -100 } });
+  const long = post(server.url, "/v1/completions", { prompt: "One day", ...forever })
+    .catch((error) => error);
+  await until(async () => (await metric(server.url, "gander_slots_running")) === 2, 2000);
+  const start = performance.now();
+  const over = server.stop();
+  assert.equal((await short).status, 200);
+  assert.ok((await long) instanceof Error);
+  assert.equal(await over, 0);
+  assert.ok(performance.now() - start < 3000);
+  await assert.rejects(status("/health"));
+});
+
+test("states are kept under names, exported, imported, forked and deleted", async () => {
+  const server = await startServer("--slots", "2");
+  const call = async (method, path, body) => {
+    const response = await fetch(`${server.url}/v1/states${path}`, { method, body });
+    return { status: response.status, bytes: Buffer.from(await response.arrayBuffer()) };
+  };
+  const json = async (...request) => JSON.parse((await call(...request)).bytes);
+  const go = async (state, prompt) => JSON.parse((await post(server.url, "/v1/completions",
+    { prompt, state, max_tokens: 12, temperature: 0 })).text).choices[0].text;
+
+  const whole = JSON.parse((await post(server.url, "/v1/completions",
+    { prompt: "One day, a cat", max_tokens: 24, temperature: 0 })).text).choices[0].text;
+  const begun = await go("a b", "One day, a cat");
+  assert.ok((await json("GET", "")).data.some((each) => each.id === "a b" && each.tokens > 12));
+  assert.equal((await json("POST", "/a%20b/fork", JSON.stringify({ to: "c" }))).id, "c");
+  const exported = await call("GET", "/c");
+  assert.equal(exported.status, 200);
+  assert.equal(begun + await go("a b", ""), whole);
+  assert.equal(begun + await go("c", ""), whole);
+  assert.equal((await call("PUT", "/d", exported.bytes)).status, 200);
+  assert.equal(begun + await go("d", ""), whole);
+  assert.equal((await json("DELETE", "/d")).deleted, true);
+  assert.equal((await call("GET", "/d")).status, 404);
+  exported.bytes[exported.bytes.length >> 1] ^= 1;
+  assert.equal((await call("PUT", "/d", exported.bytes)).status, 400);
+  assert.equal(await server.stop(), 0);
+});
+
+test("pages of other origins, and names that were made to point here, are refused", async () => {
+  const server = await startServer();
+  const { port } = new URL(server.url);
+  const status = (headers) => new Promise((resolve, reject) => {
+    http.get({ port, host: "127.0.0.1", path: "/v1/models", headers }, (response) => {
+      response.resume();
+      resolve(response.statusCode);
+    }).on("error", reject);
+  });
+  assert.equal(await status({}), 200);
+  assert.equal(await status({ Origin: server.url }), 200);
+  assert.equal(await status({ Origin: "http://evil.example" }), 403);
+  assert.equal(await status({ Host: "evil.example" }), 403);
+  assert.equal(await server.stop(), 0);
+});
