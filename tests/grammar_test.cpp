@@ -280,8 +280,8 @@ TEST(Grammar, AcceptsWhatItShould) {
       {R"({"type": "string"})",
        {R"("")", R"("é日本😀")", R"("\"\\\/\b\f\n\r\t\u00e9")", R"("\ud83d\ude00")", "\"\x7F\""},
        {"\"\n\"", "\"\xFF\"", "\"\xC0\x80\"", "\"\xED\xA0\x80\"", "\"\xF4\x90\x80\x80\"",
-        "\"\xE6\x97\"", R"("\ud83d")", R"("\ude00")", R"("\ud83d\u0041")", R"("\x41")",
-        R"("\u12g4")", R"("a)"}},
+        "\"\xE6\x97\"", R"("\ud83d")", R"("\ude00")", R"("\ud83d\u0041")", R"("\ud83d\uec00")",
+        R"("\x41")", R"("\u12g4")", R"("a)"}},
       {R"({"type": "string", "minLength": 2, "maxLength": 3})",
        {R"("ab")", R"("日本語")", R"("\n\u0041\ud83d\ude00")"},
        {R"("a")", R"("日")", R"("abcd")", R"("\ud83d\ude00")"}},
@@ -298,6 +298,9 @@ TEST(Grammar, AcceptsWhatItShould) {
       {R"({"format": "uuid", "type": "string"})",
        {R"("01234567-89ab-cdef-0123-456789abcdef")"},
        {R"("0123")"}},
+      {R"({"allOf": [{"minLength": 1, "maxLength": 9}, {"minLength": 2, "maxLength": 3}]})",
+       {R"("ab")", R"("abc")"},
+       {R"("a")", R"("abcd")"}},
       {R"({"type": "integer"})",
        {"0", "-1", "999999999999999"},
        {"01", "-0", "+1", "1.0", "1e3", "1000000000000000", "-"}},
@@ -458,15 +461,33 @@ TEST(Grammar, NestsSoDeepAndNoDeeper) {
   };
   EXPECT_TRUE(accepts(*grammar, nested(50)));
   EXPECT_FALSE(accepts(*grammar, nested(70)));
-  // Where it is deepest something fits all the same: no mask on the way is empty.
-  const std::unique_ptr<TokenMask> mask = grammar->start();
-  for (const char byte : R"({"a":)" + std::string(100, '[')) {
-    const TokenId token = static_cast<unsigned char>(byte) + 1U;
-    if (!is_allowed(mask->allowed(), token)) break;
-    mask->accept(token);
-    const auto allowed = mask->allowed();
-    EXPECT_TRUE(std::ranges::any_of(allowed, [](std::uint64_t word) { return word != 0; }));
+  // A level that needs more below it is not entered where these are not left: one can always end.
+  const auto chain = compile_json_schema(
+      R"({"type": "object", "required": ["v"], "properties": {
+            "next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}, "v": {"$ref": "#/$defs/a"}},
+          "$defs": {"a": {"type": "array", "items": {"$ref": "#/$defs/b"}, "minItems": 1},
+                    "b": {"type": "array", "items": {"$ref": "#/$defs/c"}, "minItems": 1},
+                    "c": {"type": "array", "items": {"const": 1}, "minItems": 1}}})",
+      vocabulary());
+  const std::unique_ptr<TokenMask> mask = chain->start();
+  const auto feed = [&](std::string_view text) {
+    for (const char byte : text) {
+      const TokenId token = static_cast<unsigned char>(byte) + 1U;
+      if (!is_allowed(mask->allowed(), token)) return false;
+      mask->accept(token);
+    }
+    return true;
+  };
+  int levels = 0;
+  while (levels < 100 && is_allowed(mask->allowed(), '{' + 1)) {
+    ASSERT_TRUE(feed(R"({"next":)"));
+    ++levels;
   }
+  EXPECT_GT(levels, 50);
+  EXPECT_LT(levels, 64);
+  ASSERT_TRUE(feed("null"));
+  for (; levels > 0; --levels) ASSERT_TRUE(feed(R"(,"v":[[[1]]]})")) << levels;
+  EXPECT_TRUE(is_allowed(mask->allowed(), 0));
 }
 
 TEST(Grammar, AWrongTokenIsAnError) {

@@ -556,7 +556,7 @@ TEST(StateCache, SurvivesKills) {
   };
   std::minstd_rand random(1);
   int in_mid_write = 0;
-  int found_states = 0;
+  int states = 0;
   for (int round = 0; round < 25; ++round) {
     const pid_t child = ::fork();
     ASSERT_GE(child, 0);
@@ -581,18 +581,16 @@ TEST(StateCache, SurvivesKills) {
 
     StateCache cache(model, options);
     for (const std::string& path : files_in(folder)) ASSERT_TRUE(path.ends_with(".state")) << path;
-    bool is_complete = true;
-    for (int turn = 0; turn < 1000 && is_complete; ++turn) {
+    for (int turn = 0; turn < 1000; ++turn) {  // the first ones may have been forgotten again
       const auto found = find(cache, model, text_of(round, turn) + " ");
-      is_complete = found && found->text_size == text_of(round, turn).size();
-      if (!is_complete) continue;
+      if (!found || found->text_size != text_of(round, turn).size()) continue;
       ASSERT_TRUE(is_state_after(model, *found));
-      ++found_states;
+      ++states;
     }
     ASSERT_EQ(cache.statistics().corrupt, 0U);
   }
   EXPECT_GT(in_mid_write, 0);
-  EXPECT_GT(found_states, 0);
+  EXPECT_GT(states, 10);
 }
 #endif
 
