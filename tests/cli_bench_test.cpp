@@ -169,7 +169,7 @@ TEST(CliBench, HelpAndCompletionKnowTheParts) {
                                "; compopt() { :; }; _gander; echo \"${COMPREPLY[*]}\"\n";
     return run_process({"/bin/bash"}, {.input = script}).out;
   };
-  EXPECT_EQ(complete("bench s", 2), "sync\n");
+  EXPECT_EQ(complete("bench sy", 2), "sync\n");
   EXPECT_EQ(complete("bench sync --sv", 3), "--svg\n");
   EXPECT_EQ(complete("bench --pre", 2), "--prefill\n");
   EXPECT_THAT(complete("run --temp", 2), Not(HasSubstr("sync")));
