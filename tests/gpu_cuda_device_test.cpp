@@ -321,6 +321,19 @@ TEST_F(CudaDevice, RunsDispatchesInOrderWithTheirArguments) {
   EXPECT_EQ(device->counters().barriers, 1U);
 }
 
+TEST_F(CudaDevice, ClearsWithoutCopying) {
+  const auto device = open();
+  const std::uint32_t buffer = device->allocate(16, "numbers");
+  const std::array<std::uint32_t, 4> numbers = {1, 2, 3, 4};
+  device->write({buffer, 0, 16}, std::as_bytes(std::span(numbers)));
+  record_.calls.clear();
+  device->clear({buffer, 4, 8});
+  EXPECT_EQ(std::ranges::count(record_.calls, "MemcpyHtoDAsync"), 0);
+  std::array<std::uint32_t, 4> read = {};
+  device->read({buffer, 0, 16}, std::as_writable_bytes(std::span(read)));
+  EXPECT_THAT(read, ElementsAre(1, 0, 0, 4));
+}
+
 TEST_F(CudaDevice, GroupsThatWaitForEachOtherAreLaunchedTogether) {
   record_.cooperates = 1;
   const auto device = open();

@@ -1,5 +1,7 @@
 #include "backend/gpu/device.h"
 
+#include <algorithm>
+#include <array>
 #include <numeric>
 
 #include "base/error.h"
@@ -14,6 +16,14 @@ std::uint64_t Dispatch::bytes_read() const {
 std::uint64_t Dispatch::bytes_written() const {
   return std::accumulate(bindings.begin(), bindings.end(), std::uint64_t{0},
                          [](std::uint64_t sum, const Binding& b) { return sum + b.writes; });
+}
+
+void Device::clear(const View& view) {
+  static constexpr std::array<std::byte, 1U << 16> kZeros = {};
+  for (std::uint64_t begin = 0; begin < view.size; begin += kZeros.size()) {
+    const std::uint64_t bytes = std::min<std::uint64_t>(kZeros.size(), view.size - begin);
+    write(view.part(begin, bytes), std::span(kZeros).first(bytes));
+  }
 }
 
 std::uint64_t Device::fill_bytes(std::span<const View> views) {

@@ -112,6 +112,8 @@ class Device {
   /// Copies bytes in or out. Nothing that uses the view may be running.
   virtual void write(const View& view, std::span<const std::byte> bytes) = 0;
   virtual void read(const View& view, std::span<std::byte> bytes) const = 0;
+  /// Writes zeros.
+  virtual void clear(const View& view);
   /// Fills views with what `produce` writes, the bytes of one after those of the other, at most
   /// kFillBytes together. They may still be on their way when it returns; nothing that uses the
   /// views may be running. For loading models: the next bytes are made while these are copied.

@@ -219,7 +219,8 @@ void GpuBackend::write_state(const State& state, std::uint32_t slot) {
 }
 
 void GpuBackend::reset(std::uint32_t slot) {
-  write_state(State(config()), slot);
+  finish();
+  device_->clear(memory_.state.slot(slot));
 }
 
 }  // namespace gander::gpu

@@ -115,6 +115,12 @@ class CudaDevice final : public Device {
     check_queued(driver_.StreamSynchronize(stream_), "cuStreamSynchronize");
   }
 
+  void clear(const View& view) override {
+    make_current();
+    check_queued(driver_.MemsetD8Async(address(view, view.size), 0, view.size, stream_),
+                 "cuMemsetD8Async");
+  }
+
   // From page-locked memory the copy engine reads while the CPU goes on. Where none is to be had,
   // by write(), which copies once more.
   void fill(std::span<const View> views, const Produce& produce) override {
