@@ -502,9 +502,12 @@ TEST(StateCache, AFolderServesOneProcess) {
 
 TEST(StateCache, NeverWaitsForTheDisk) {
   const TemporaryFolder folder;
-  const Model model = shape_of_model(64);
+  const Model model = shape_of_model(512);  // 1 MB: inserting is faster than writing
   StateCache cache(model, {.folder = folder.path(""), .queue_bytes = 1});
-  for (int i = 0; i < 200; ++i) insert(cache, model, "turn " + std::to_string(i), true);
+  const auto state = std::make_shared<const State>(model.config());
+  for (int i = 0; i < 200; ++i) {
+    cache.insert(prompt_tokens(model, "turn " + std::to_string(i)), state, true);
+  }
   cache.flush();
   const CacheStatistics statistics = cache.statistics();
   EXPECT_GT(statistics.dropped_writes, 0U);
