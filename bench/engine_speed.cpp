@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 #include <chrono>
+#include <cstdio>
 #include <latch>
 #include <optional>
 #include <string>
@@ -128,7 +129,7 @@ void measure_engine(const SpeedOptions& options) {
 }  // namespace
 }  // namespace gander
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   CLI::App app("Compares an engine with bare steps of its backend");
   gander::SpeedOptions options;
   app.add_option("model", options.model, "a checkpoint; else the built-in model");
@@ -138,11 +139,9 @@ int main(int argc, char** argv) {
   app.add_option("--tokens", options.tokens)->capture_default_str();
   app.add_option("--rounds", options.rounds)->check(CLI::PositiveNumber)->capture_default_str();
   CLI11_PARSE(app, argc, argv);
-  try {
-    gander::measure_engine(options);
-    return 0;
-  } catch (const gander::Error& error) {
-    fmt::print(stderr, "gander_engine_speed: {}\n", error.what());
-    return 1;
-  }
+  gander::measure_engine(options);
+  return 0;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "gander_engine_speed: %s\n", error.what());
+  return 1;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
@@ -123,7 +124,10 @@ class BenchConversation {
           if (chunk.contains("usage") && chunk["usage"].is_object()) add_usage(chunk["usage"]);
           if (chunk["choices"].empty()) return;
           const Json& delta = chunk["choices"][0]["delta"];
-          if (!delta.contains("content") || delta["content"] == "") return;
+          if (!delta.contains("content") || !delta["content"].is_string() ||
+              delta["content"].get_ref<const std::string&>().empty()) {
+            return;
+          }
           const auto now = BenchClock::now();
           (has_begun ? results_.between : results_.first_token)
               .push_back(seconds_between(last, now));
@@ -182,7 +186,7 @@ ServeResults measure_server(const BenchServeOptions& options) {
 
 double percentile(std::vector<double> values, double share) {
   if (values.empty()) return 0;
-  const auto at = static_cast<std::ptrdiff_t>(share * static_cast<double>(values.size() - 1) + 0.5);
+  const auto at = std::lround(share * static_cast<double>(values.size() - 1));
   std::ranges::nth_element(values, values.begin() + at);
   return values[static_cast<std::size_t>(at)];
 }

@@ -35,7 +35,12 @@ BatchRunner::BatchRunner(const Config& config, const ModelWeights& weights, bool
 }
 
 const Program& BatchRunner::cached(const BatchShape& exact, std::size_t tables) {
-  const BatchShape shape = bucket_of(exact);
+  // No more than there is room for: groups may look at their row's entry of the tables first.
+  const BatchBuffers& buffers = memory_.buffers;
+  BatchShape shape = bucket_of(exact);
+  shape.rows = std::min(shape.rows, buffers.rows);
+  shape.sequences = std::min(shape.sequences, shape.rows);
+  shape.logits = std::min(shape.logits, buffers.logit_rows);
   const auto found = std::ranges::find_if(cache_, [&](const Cached& cached) {
     return cached.shape == shape && cached.tables == tables;
   });
