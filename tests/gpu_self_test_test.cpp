@@ -101,11 +101,10 @@ TEST(SelfTest, TheCpuBackendIsAllowedToRound) {
   EXPECT_FALSE(test.generates);
 }
 
-// A backend whose generator answers another token in place `wrong` of a block.
-class WrongChoice final : public Backend, public Generator {
+// A backend that hands everything on; its heirs do something wrong on the way.
+class Wrapped : public Backend {
  public:
-  WrongChoice(std::unique_ptr<Backend> inner, std::size_t wrong)
-      : inner_(std::move(inner)), wrong_(wrong) {}
+  explicit Wrapped(std::unique_ptr<Backend> inner) : inner_(std::move(inner)) {}
 
   const Config& config() const override { return inner_->config(); }
   std::string description() const override { return inner_->description(); }
@@ -124,6 +123,20 @@ class WrongChoice final : public Backend, public Generator {
     inner_->write_state(state, slot);
   }
   void reset(std::uint32_t slot) override { inner_->reset(slot); }
+
+ protected:
+  Backend& inner() const { return *inner_; }
+
+ private:
+  std::unique_ptr<Backend> inner_;
+};
+
+// A backend whose generator answers another token in place `wrong` of a block.
+class WrongChoice final : public Wrapped, public Generator {
+ public:
+  WrongChoice(std::unique_ptr<Backend> inner, std::size_t wrong)
+      : Wrapped(std::move(inner)), wrong_(wrong) {}
+
   Generator* generator() override { return this; }
 
   bool supports(const SamplerSettings& settings) const override { return own().supports(settings); }
@@ -139,9 +152,8 @@ class WrongChoice final : public Backend, public Generator {
   void stop() override { own().stop(); }
 
  private:
-  Generator& own() const { return *inner_->generator(); }
+  Generator& own() const { return *inner().generator(); }
 
-  std::unique_ptr<Backend> inner_;
   std::size_t wrong_;
 };
 
@@ -159,36 +171,21 @@ TEST(SelfTest, NoticesWrongChoices) {
 }
 
 // A backend that reads prompts of `wrong` tokens as if one of them was another.
-class WrongPrompt final : public Backend {
+class WrongPrompt final : public Wrapped {
  public:
   WrongPrompt(std::unique_ptr<Backend> inner, std::size_t wrong)
-      : inner_(std::move(inner)), wrong_(wrong) {}
+      : Wrapped(std::move(inner)), wrong_(wrong) {}
 
-  const Config& config() const override { return inner_->config(); }
-  std::string description() const override { return inner_->description(); }
   void forward(std::span<const TokenId> tokens, Logits which, std::span<float> logits) override {
     std::vector<TokenId> read(tokens.begin(), tokens.end());
     if (read.size() == wrong_) read[1] = (read[1] + 1) % config().vocab_size;
-    inner_->forward(read, which, logits);
+    inner().forward(read, which, logits);
   }
-  std::uint32_t slots() const override { return inner_->slots(); }
-  void step(std::span<const SequenceStep> steps, std::span<float> logits,
-            std::span<TokenId> best) override {
-    inner_->step(steps, logits, best);
-  }
-  void read_state(State& state, std::uint32_t slot) const override {
-    inner_->read_state(state, slot);
-  }
-  void write_state(const State& state, std::uint32_t slot) override {
-    inner_->write_state(state, slot);
-  }
-  void reset(std::uint32_t slot) override { inner_->reset(slot); }
   std::span<const std::uint32_t> telling_lengths() const override {
-    return inner_->telling_lengths();
+    return inner().telling_lengths();
   }
 
  private:
-  std::unique_ptr<Backend> inner_;
   std::size_t wrong_;
 };
 

@@ -270,7 +270,7 @@ TEST(ServerMailbox, IsBounded) {
   EXPECT_TRUE(mailbox->is_full());
   EXPECT_FALSE(mailbox->put({.text = "y"}));
   mailbox->put({.finish = Finish{}});  // is kept all the same
-  std::vector<GenerationEvent> events;
+  std::vector<OwnedEvent> events;
   asio::co_spawn(
       io,
       [&]() -> asio::awaitable<void> { events = co_await mailbox->take(std::chrono::seconds(1)); },
@@ -286,7 +286,7 @@ TEST(ServerMailbox, HandsOverWhatAnotherThreadPuts) {
   std::string text;
   const auto read = [&]() -> asio::awaitable<void> {
     for (bool is_over = false; !is_over;) {
-      for (const GenerationEvent& event : co_await mailbox->take(std::chrono::seconds(10))) {
+      for (const OwnedEvent& event : co_await mailbox->take(std::chrono::seconds(10))) {
         text += event.text;
         is_over = event.finish.has_value();
       }
