@@ -88,6 +88,13 @@ Reply split_reply(std::string_view text) {
   return reply;
 }
 
+std::size_t beginning_at_end(std::string_view text, std::string_view tag) {
+  for (std::size_t size = std::min(text.size(), tag.size() - 1); size > 0; --size) {
+    if (text.ends_with(tag.substr(0, size))) return size;
+  }
+  return 0;
+}
+
 Conversation::Conversation(Session& session, std::string_view system)
     : session_(session), system_(system) {}
 

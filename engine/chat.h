@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -43,6 +44,10 @@ struct Reply {
   std::string answer;    ///< the rest, without white space around
 };
 Reply split_reply(std::string_view text);
+
+/// How many bytes at the end of `text` may be the beginning of `tag`: what a reply is shown without
+/// as long as more comes.
+std::size_t beginning_at_end(std::string_view text, std::string_view tag);
 
 struct ChatTurn {
   std::string user, assistant;  ///< the answer, without its thinking

@@ -77,11 +77,8 @@ void Service::submit(Generation& generation, std::vector<Request> requests) {
     const std::uint32_t count = request.choices;
     generation.tickets.push_back(engine_.submit(
         std::move(request), [mailbox = generation.mailbox, first](const Event& event) {
-          GenerationEvent own;
-          own.choice = first + event.choice;
-          own.text = event.text;
-          own.tokens.assign(event.tokens.begin(), event.tokens.end());
-          if (event.finish != nullptr) own.finish = *event.finish;
+          OwnedEvent own = owned(event);
+          own.choice += first;
           return mailbox->put(std::move(own));
         }));
     first += count;
@@ -166,14 +163,14 @@ asio::awaitable<void> Service::answer(Exchange& exchange, Generation& generation
   const Tokenizer& tokenizer = require_tokenizer(engine_.model());
   if (is_stream) co_await exchange.begin_events();
   while (generation.open > 0) {
-    std::vector<GenerationEvent> events = co_await generation.mailbox->take(kQuiet);
-    for (const GenerationEvent& event : events) {
+    std::vector<OwnedEvent> events = co_await generation.mailbox->take(kQuiet);
+    for (const OwnedEvent& event : events) {
       if (!event.finish) continue;
       metrics_.add(event.finish->usage);
       if (event.finish->end) engine_.states().put(generation.state, event.finish->end);
     }
     if (!is_stream) {
-      for (GenerationEvent& event : events) take(generation, std::move(event));
+      for (OwnedEvent& event : events) take(generation, std::move(event));
     } else if (events.empty()) {
       co_await exchange.write_events(": waiting\n\n");
     } else {

@@ -71,7 +71,7 @@ Generation::~Generation() {
   for (Ticket& ticket : tickets) ticket.cancel();
 }
 
-ReplyStream::Piece take(Generation& generation, GenerationEvent event) {
+ReplyStream::Piece take(Generation& generation, OwnedEvent event) {
   Choice& choice = generation.choices.at(event.choice);
   ReplyStream::Piece piece;
   if (generation.head.endpoint == Endpoint::Chat) {
@@ -100,11 +100,11 @@ ReplyStream::Piece take(Generation& generation, GenerationEvent event) {
   return piece;
 }
 
-std::string take_as_chunks(Generation& generation, std::vector<GenerationEvent> events,
+std::string take_as_chunks(Generation& generation, std::vector<OwnedEvent> events,
                            const Tokenizer& tokenizer) {
   const bool is_chat = generation.head.endpoint == Endpoint::Chat;
   std::string text;
-  for (GenerationEvent& event : events) {
+  for (OwnedEvent& event : events) {
     const std::uint32_t index = event.choice;
     const ReplyStream::Piece piece = take(generation, std::move(event));
     Choice& choice = generation.choices[index];

@@ -44,10 +44,10 @@ struct Generation {
 
 /// Adds an event to its choice and returns what it adds to the text. Throws ApiError when the text
 /// ended for a reason that is no end: an error, or a cancellation.
-ReplyStream::Piece take(Generation& generation, GenerationEvent event);
+ReplyStream::Piece take(Generation& generation, OwnedEvent event);
 
 /// The same for a streamed response: the events' chunks as server-sent events.
-std::string take_as_chunks(Generation& generation, std::vector<GenerationEvent> events,
+std::string take_as_chunks(Generation& generation, std::vector<OwnedEvent> events,
                            const Tokenizer& tokenizer);
 /// What follows the last chunk.
 std::string last_chunks(const Generation& generation);

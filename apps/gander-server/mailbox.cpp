@@ -8,7 +8,7 @@
 namespace gander::server {
 namespace {
 
-std::size_t bytes_of(const GenerationEvent& event) {
+std::size_t bytes_of(const OwnedEvent& event) {
   std::size_t bytes = sizeof(event) + event.text.size();
   for (const TokenChoice& token : event.tokens) {
     bytes += sizeof(token) + token.top.size() * sizeof(token.top.front());
@@ -21,7 +21,7 @@ std::size_t bytes_of(const GenerationEvent& event) {
 Mailbox::Mailbox(const boost::asio::any_io_executor& executor, std::size_t most_bytes)
     : most_bytes_(most_bytes), arrival_(executor) {}
 
-bool Mailbox::put(GenerationEvent event) {
+bool Mailbox::put(OwnedEvent event) {
   const std::lock_guard lock(mutex_);
   const std::size_t bytes = bytes_of(event);
   if (!is_full_ && !is_closed_ && bytes_ + bytes > most_bytes_) {
@@ -53,9 +53,9 @@ bool Mailbox::is_full() const {
   return is_full_;
 }
 
-boost::asio::awaitable<std::vector<GenerationEvent>> Mailbox::take(std::chrono::seconds longest) {
+boost::asio::awaitable<std::vector<OwnedEvent>> Mailbox::take(std::chrono::seconds longest) {
   for (bool is_over = false;;) {
-    std::vector<GenerationEvent> events;
+    std::vector<OwnedEvent> events;
     {
       const std::lock_guard lock(mutex_);
       events.swap(events_);

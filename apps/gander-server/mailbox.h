@@ -5,25 +5,14 @@
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <cstddef>
-#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <optional>
-#include <string>
 #include <vector>
 
-#include "engine/serving/request.h"
+#include "engine/serving/event_queue.h"
 
 namespace gander::server {
-
-/// An Event of the engine that owns what it says.
-struct GenerationEvent {
-  std::uint32_t choice = 0;
-  std::string text = {};
-  std::vector<TokenChoice> tokens = {};
-  std::optional<Finish> finish = std::nullopt;
-};
 
 /// Events on their way from the scheduler's thread to a connection's coroutine. It holds a bounded
 /// number of bytes: a client that reads slower than tokens are made fills it, and loses its
@@ -35,7 +24,7 @@ class Mailbox : public std::enable_shared_from_this<Mailbox> {
 
   /// From any thread; never waits. False when there is no room, or nobody takes any more: the
   /// request is to be cancelled. A finish is always kept.
-  bool put(GenerationEvent event);
+  bool put(OwnedEvent event);
   /// Nobody takes any more. On the executor's thread.
   void close();
   bool is_full() const;
@@ -44,14 +33,14 @@ class Mailbox : public std::enable_shared_from_this<Mailbox> {
 
   /// On the executor's thread: all events that are there, waiting for the first; none after
   /// `longest` without any.
-  boost::asio::awaitable<std::vector<GenerationEvent>> take(std::chrono::seconds longest);
+  boost::asio::awaitable<std::vector<OwnedEvent>> take(std::chrono::seconds longest);
 
  private:
   const std::size_t most_bytes_;
   boost::asio::steady_timer arrival_;
 
   mutable std::mutex mutex_;
-  std::vector<GenerationEvent> events_;
+  std::vector<OwnedEvent> events_;
   std::size_t bytes_ = 0;
   bool is_waited_for_ = false, is_full_ = false, is_closed_ = false;
 };

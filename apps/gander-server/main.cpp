@@ -145,10 +145,7 @@ int serve(Options& options) {
 int run_program(int argc, char** argv) {
   CLI::App program("Serves an RWKV-7 model over HTTP, with OpenAI's API and a web page.",
                    "gander-server");
-  program.set_version_flag("--version", "gander-server " GANDER_VERSION, "print the version");
-  program.set_help_flag("-h,--help", "print this help");
-  program.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  program.formatter(std::make_shared<HelpFormatter>());
+  set_up(program);
   Options options;
   add_options(program, options);
   program.footer(

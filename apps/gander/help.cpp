@@ -25,6 +25,14 @@ std::vector<std::string> command_names(const CLI::App& program) {
 
 }  // namespace
 
+void set_up(CLI::App& program) {
+  program.set_version_flag("--version", program.get_name() + " " GANDER_VERSION,
+                           "print the version");
+  program.set_help_flag("-h,--help", "print this help");
+  program.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  program.formatter(std::make_shared<HelpFormatter>());
+}
+
 std::vector<std::string> spellings(const CLI::Option& option) {
   std::vector<std::string> names;
   for (const std::string& name : option.get_snames()) names.push_back(fmt::format("-{}", name));

@@ -18,6 +18,10 @@ class HelpFormatter : public CLI::Formatter {
   std::string make_usage(const CLI::App* program, std::string name) const override;
 };
 
+/// Gives a program --version and --help; an option given twice counts as it was last, so that a
+/// script's defaults can be overridden.
+void set_up(CLI::App& program);
+
 /// "-n", "--tokens"
 std::vector<std::string> spellings(const CLI::Option& option);
 

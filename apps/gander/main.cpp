@@ -19,11 +19,7 @@ constexpr int kFailure = 1;
 
 int run_program(int argc, char** argv) {
   CLI::App program("Runs RWKV-7 language models.", "gander");
-  program.set_version_flag("--version", "gander " GANDER_VERSION, "print the version");
-  program.set_help_flag("-h,--help", "print this help");
-  // An option given twice: the last counts, so that a script's defaults can be overridden.
-  program.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  program.formatter(std::make_shared<HelpFormatter>());
+  set_up(program);
   Action action;
   add_run_command(program, action);
   add_chat_command(program, action);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "apps/gander/terminal.h"
+#include "engine/chat.h"
 
 namespace gander {
 namespace {
@@ -10,14 +11,6 @@ namespace {
 constexpr std::string_view kOpen = "<think>";
 constexpr std::string_view kClose = "</think>";
 constexpr std::string_view kSpace = " \t\r\n";
-
-// How many bytes at the end of `text` may be the beginning of `tag`.
-std::size_t beginning_at_end(std::string_view text, std::string_view tag) {
-  for (std::size_t size = std::min(text.size(), tag.size() - 1); size > 0; --size) {
-    if (text.ends_with(tag.substr(0, size))) return size;
-  }
-  return 0;
-}
 
 void trim_start(std::string& text) {
   text.erase(0, std::min(text.find_first_not_of(kSpace), text.size()));

@@ -4,6 +4,15 @@
 
 namespace gander {
 
+OwnedEvent owned(const Event& event) {
+  OwnedEvent result = {event.choice,
+                       std::string(event.text),
+                       {event.tokens.begin(), event.tokens.end()},
+                       std::nullopt};
+  if (event.finish != nullptr) result.finish = *event.finish;
+  return result;
+}
+
 Sink EventQueue::sink() {
   return [queue = shared_from_this()](const Event& event) { return queue->push(event); };
 }
@@ -13,13 +22,8 @@ bool EventQueue::push(const Event& event) {
   if (is_closed_) return false;
   const bool is_full = bytes_ + event.text.size() > max_bytes_;
   if (is_full && event.finish == nullptr) return false;
-  OwnedEvent owned = {event.choice,
-                      std::string(event.text),
-                      {event.tokens.begin(), event.tokens.end()},
-                      std::nullopt};
-  if (event.finish != nullptr) owned.finish = *event.finish;
-  bytes_ += owned.text.size();
-  events_.push_back(std::move(owned));
+  bytes_ += event.text.size();
+  events_.push_back(owned(event));
   filled_.notify_one();
   return true;
 }

@@ -20,6 +20,7 @@ struct OwnedEvent {
   std::vector<TokenChoice> tokens = {};
   std::optional<Finish> finish = std::nullopt;
 };
+OwnedEvent owned(const Event& event);
 
 /// Between an engine, which must not wait, and a reader, who may: keeps what was not read yet.
 class EventQueue : public std::enable_shared_from_this<EventQueue> {

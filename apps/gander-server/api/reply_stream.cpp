@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/chat.h"
+
 namespace gander::server {
 namespace {
 
@@ -10,14 +12,6 @@ constexpr std::string_view kSpace = " \t\n\r\f\v";
 constexpr std::string_view kThink = "<think>";
 constexpr std::string_view kEndThink = "</think>";
 constexpr std::string_view kFence = "```json";
-
-// Bytes at the end of `text` that may become `word`.
-std::size_t partial_size(std::string_view text, std::string_view word) {
-  for (std::size_t size = std::min(text.size(), word.size() - 1); size > 0; --size) {
-    if (text.ends_with(word.substr(0, size))) return size;
-  }
-  return 0;
-}
 
 bool add_call(const Json& json, const std::vector<Tool>& tools, std::vector<ToolCall>& calls) {
   if (!json.is_object()) return false;
@@ -108,7 +102,7 @@ void ReplyStream::take(bool is_end, Piece& piece) {
   if (part_ == Part::Thinking) {
     const std::size_t end = buffer_.find(kEndThink);
     if (end == std::string::npos) {
-      show(buffer_.size() - (is_end ? 0 : partial_size(buffer_, kEndThink)), is_end,
+      show(buffer_.size() - (is_end ? 0 : beginning_at_end(buffer_, kEndThink)), is_end,
            piece.thinking);
       return;
     }
@@ -123,7 +117,7 @@ void ReplyStream::take(bool is_end, Piece& piece) {
       show(fence, true, piece.words);
       part_ = Part::Calls;
     } else {
-      const std::size_t held = is_end || tools_.empty() ? 0 : partial_size(buffer_, kFence);
+      const std::size_t held = is_end || tools_.empty() ? 0 : beginning_at_end(buffer_, kFence);
       show(buffer_.size() - held, is_end, piece.words);
     }
   }
