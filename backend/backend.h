@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backend/generator.h"
+#include "backend/sampling.h"
 #include "model/state.h"
 #include "model/weights.h"
 
@@ -22,6 +23,21 @@ struct SequenceStep {
   std::uint32_t slot = 0;           ///< of the sequence, below Backend::slots()
   std::span<const TokenId> tokens;  ///< at least one, each below vocab_size
   Logits which = Logits::Last;
+  /// Of the row after the last token `best` gets a token sampled as start_sampling() says; what its
+  /// logits are then is unspecified.
+  bool sampled = false;
+};
+
+/// A sequence's state at some point, kept on a backend's device. Ends before the backend does, on
+/// any thread.
+class HeldState {
+ public:
+  virtual ~HeldState() = default;
+  /// Copies it out; on any thread, while others use the backend. Throws Error when the device
+  /// fails.
+  virtual void read(State& state) const = 0;
+  /// Makes it the state of a slot; on the thread that uses the backend.
+  virtual void write_to(std::uint32_t slot) const = 0;
 };
 
 /// Executes a model on one device, for some sequences whose states it holds, each in a slot.
@@ -48,16 +64,39 @@ class Backend {
   virtual std::uint32_t slots() const = 0;
   /// Feeds several sequences, each slot at most once. Of the rows that want logits, in the order of
   /// the steps, `logits` receives V floats each and `best` the token of the largest, the first of
-  /// equal ones; either may be empty. What a sequence's state and logits become does not depend on
-  /// the others in the step, nor on how its text is cut into steps.
+  /// equal ones, or the sampled one; either may be empty. What a sequence's state and logits become
+  /// does not depend on the others in the step, nor on how its text is cut into steps.
   virtual void step(std::span<const SequenceStep> steps, std::span<float> logits,
                     std::span<TokenId> best = {}) = 0;
+
+  /// Lets the device sample for the sequence in a slot, going on from a sampler that stands at
+  /// `memory`, in steps that ask for it. False where it cannot: logits are for the CPU to sample.
+  virtual bool start_sampling(std::uint32_t slot, const SamplerSettings& settings,
+                              const SamplerMemory& memory) {
+    static_cast<void>(slot);
+    static_cast<void>(settings);
+    static_cast<void>(memory);
+    return false;
+  }
 
   /// Copies a sequence's state out, or replaces it; `state` must fit config().
   virtual void read_state(State& state, std::uint32_t slot = 0) const = 0;
   virtual void write_state(const State& state, std::uint32_t slot = 0) = 0;
   /// Starts a new sequence: the state of zeros.
   virtual void reset(std::uint32_t slot = 0) = 0;
+
+  /// Keeps a copy of a slot's state on the device, from where it can be read while steps go on.
+  /// Null where that is no faster than read_state(), or where there is no room for another.
+  virtual std::unique_ptr<HeldState> hold_state(std::uint32_t slot) {
+    static_cast<void>(slot);
+    return nullptr;
+  }
+  /// Brings a state to the device, on any thread and while steps go on, for a slot to get it later.
+  /// Null in the same cases.
+  virtual std::unique_ptr<HeldState> bring_state(const State& state) {
+    static_cast<void>(state);
+    return nullptr;
+  }
 
   /// What generates on the backend's device, for as long as the backend lives; null where the CPU
   /// samples.

@@ -1,8 +1,8 @@
 #pragma once
 
-// What the kernel `sample` shares with the host. It lies in device memory instead of being bound as
-// constants: a recorded token program stays as it is when settings change. Included by the kernel
-// and, inside namespace gander::gpu where `uint` is 32 bits, by C++.
+// What the kernels `sample` and `batch_sample` share with the host. It lies in device memory instead
+// of being bound as constants: a recorded program stays as it is when settings change. Included by
+// the kernels and, inside namespace gander::gpu where `uint` is 32 bits, by C++.
 
 // Written by the host before a generation. Neutral values as in SamplerSettings.
 struct SampleSettings {
@@ -14,8 +14,8 @@ struct SampleSettings {
   uint penalizes;  // 0: the three penalties are neutral
   float repetition_penalty, presence_penalty, frequency_penalty, penalty_decay;
   uint bias_count;    // entries of `biases`
-  uint maxima_count;  // groups of `head`
-  uint ring_size;     // a power of 2
+  uint maxima_count;  // groups of `head`; 0: it left no maxima
+  uint ring_size;     // a power of 2; of `sample`
 };
 
 // Changes with every token.
@@ -31,6 +31,9 @@ struct LogitBias {
   uint token;
   float bias;
 };
+
+// Of a sequence.
+#define GANDER_MAX_BIASES 4096
 
 // In `counts`, for tokens without a count.
 #define GANDER_UNSEEN -1.0f     // may get one

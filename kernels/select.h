@@ -39,12 +39,14 @@ static inline uint4 candidate_tokens(Candidates all, Workspace work, uint quad) 
 static inline uint4 candidate_keys(Candidates all, Workspace work, uint quad) {
   if (quad >= all.quads()) return uint4(kAbsent);
   if (all.gathered) return work.keys[quad];
-  if (4u * quad + 4u <= all.count) {
+  if (kVocabSize % 4u == 0u && 4u * quad + 4u <= all.count) {  // else a row may begin between
     const uint4 bits = ((device const uint4*)all.logits)[quad];
     return uint4(logit_key(bits.x), logit_key(bits.y), logit_key(bits.z), logit_key(bits.w));
   }
   uint4 keys = uint4(kAbsent);
-  for (uint i = 0u; 4u * quad + i < all.count; ++i) keys[i] = logit_key(all.logits[4u * quad + i]);
+  for (uint i = 0u; i < 4u && 4u * quad + i < all.count; ++i) {
+    keys[i] = logit_key(all.logits[4u * quad + i]);
+  }
   return keys;
 }
 

@@ -3,7 +3,7 @@
 #include <cstring>
 #include <deque>
 #include <map>
-#include <set>
+#include <span>
 
 #include "backend/gpu/cuda/cuda_device.h"
 #include "base/error.h"
@@ -22,8 +22,6 @@ using testing::HasSubstr;
 
 constexpr Result kIllegalAddress = 700;
 
-constexpr std::size_t kLockedBytes = Device::kFillBytes;
-
 struct Copy {
   Address to;
   const std::byte* from;
@@ -35,9 +33,10 @@ struct Record {
   std::vector<std::string> calls;
   std::map<std::string, Result> failures;  ///< call → what it returns
   std::map<Address, std::size_t> memory;
-  std::set<const std::byte*> locked;  ///< pages of the CPU that the GPU copies from by itself
-  std::deque<Copy> queued;            ///< such copies, which happen as late as they may
-  std::uint64_t copied = 0;           ///< that have happened
+  /// Memory of the CPU that the GPU copies from by itself → bytes.
+  std::map<const std::byte*, std::size_t> locked;
+  std::deque<Copy> queued;                     ///< such copies, which happen as late as they may
+  std::uint64_t copied = 0;                    ///< that have happened
   std::map<cuda::Event, std::uint64_t> marks;  ///< event → copies before it
   std::uintptr_t events = 0;
   int capability = 9;
@@ -88,8 +87,8 @@ void run_all_copies() {
 }
 
 bool is_locked(const std::byte* memory) {
-  return std::ranges::any_of(record->locked, [&](const std::byte* begin) {
-    return memory >= begin && memory < begin + kLockedBytes;
+  return std::ranges::any_of(record->locked, [&](const auto& locked) {
+    return memory >= locked.first && memory < locked.first + locked.second;
   });
 }
 
@@ -104,9 +103,8 @@ Result copy_to_device(Address to, const void* from, std::size_t bytes, cuda::Str
 
 Result lock(void** memory, std::size_t bytes, unsigned) {
   if (const Result result = answer("MemHostAlloc"); result != 0) return result;
-  EXPECT_EQ(bytes, kLockedBytes);
   *memory = std::malloc(bytes);
-  record->locked.insert(static_cast<const std::byte*>(*memory));
+  record->locked[static_cast<const std::byte*>(*memory)] = bytes;
   return 0;
 }
 
@@ -196,6 +194,11 @@ Driver fake_driver() {
     std::memcpy(to, reinterpret_cast<const void*>(from), bytes);
     return answer("MemcpyDtoHAsync");
   };
+  driver.MemcpyDtoDAsync = [](Address to, Address from, std::size_t bytes, cuda::Stream) {
+    run_all_copies();
+    std::memmove(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
+    return answer("MemcpyDtoDAsync");
+  };
   driver.ModuleLoadDataEx = load_module;
   driver.ModuleUnload = [](cuda::Module) { return answer("ModuleUnload"); };
   driver.ModuleGetFunction = [](cuda::Function* function, cuda::Module, const char* name) {
@@ -213,6 +216,9 @@ Driver fake_driver() {
   driver.StreamSynchronize = [](cuda::Stream) {
     run_all_copies();
     return answer("StreamSynchronize");
+  };
+  driver.StreamWaitEvent = [](cuda::Stream, cuda::Event, unsigned) {
+    return answer("StreamWaitEvent");
   };
   driver.EventCreate = [](cuda::Event* event, unsigned) {
     *event = reinterpret_cast<cuda::Event>(++record->events);
@@ -319,6 +325,36 @@ TEST_F(CudaDevice, RunsDispatchesInOrderWithTheirArguments) {
   EXPECT_EQ(device->counters().submissions, 1U);
   EXPECT_EQ(device->counters().dispatches, 2U);
   EXPECT_EQ(device->counters().barriers, 1U);
+}
+
+// Several buffers' worth, and a part of one.
+TEST_F(CudaDevice, TransfersAside) {
+  const auto device = open();
+  EXPECT_TRUE(device->info().transfers_aside);
+  constexpr std::size_t kNumbers = 1'000'000;
+  constexpr std::uint64_t kBytes = kNumbers * sizeof(std::uint32_t);
+  const std::uint32_t buffer = device->allocate(3 * kBytes, "numbers");
+  const View first = {buffer, 0, kBytes}, second = {buffer, kBytes, kBytes};
+  std::vector<std::uint32_t> numbers(kNumbers), read(kNumbers);
+  for (std::uint32_t i = 0; i < kNumbers; ++i) numbers[i] = i * 2654435761U;
+  device->write_aside(first, std::as_bytes(std::span(numbers)));
+  record_.calls.clear();
+  device->copy(first, second);
+  EXPECT_THAT(record_.calls, ElementsAre("MemcpyDtoDAsync", "EventRecord"));
+  record_.calls.clear();
+  device->read_aside(second, std::as_writable_bytes(std::span(read)));
+  EXPECT_EQ(record_.calls.front(), "StreamWaitEvent") << "for the copy";
+  EXPECT_EQ(read, numbers);
+  EXPECT_EQ(std::ranges::count(record_.calls, "MemHostAlloc"), 0) << "they were there";
+  const std::string too_long = error_of([&] {
+    device->read_aside({buffer, 3 * kBytes - 4, 8},
+                       std::as_writable_bytes(std::span(read).first(2)));
+  });
+  EXPECT_THAT(too_long, HasSubstr("8 bytes at 11999996 of a buffer of 12000000"));
+  record_.failures["MemcpyDtoHAsync"] = kIllegalAddress;
+  EXPECT_THAT(
+      error_of([&] { device->read_aside(second, std::as_writable_bytes(std::span(read))); }),
+      HasSubstr("cuMemcpyDtoHAsync: CUDA_ERROR_X"));
 }
 
 TEST_F(CudaDevice, ClearsWithoutCopying) {

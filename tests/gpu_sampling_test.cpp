@@ -379,14 +379,14 @@ TEST(GpuSampling, HowOftenRoundingChangesAChoice) {
 }
 
 TEST(GpuSampling, SupportsWhatItCanDo) {
-  EXPECT_TRUE(DeviceSampler::supports({.top_k = 3, .top_p = 0.5F, .min_p = 0.1F}, 65536));
-  EXPECT_FALSE(DeviceSampler::supports({.typical_p = 0.9F}, 65536));
-  EXPECT_FALSE(DeviceSampler::supports({}, 1 << 20));
+  EXPECT_TRUE(can_sample({.top_k = 3, .top_p = 0.5F, .min_p = 0.1F}, 65536));
+  EXPECT_FALSE(can_sample({.typical_p = 0.9F}, 65536));
+  EXPECT_FALSE(can_sample({}, 1 << 20));
   SamplerSettings many;
   many.logit_bias.resize(4096);
-  EXPECT_TRUE(DeviceSampler::supports(many, 65536));
+  EXPECT_TRUE(can_sample(many, 65536));
   many.logit_bias.resize(4097);
-  EXPECT_FALSE(DeviceSampler::supports(many, 65536));
+  EXPECT_FALSE(can_sample(many, 65536));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <list>
 
+#include "base/error.h"
 #include "tests/support/cached_states.h"
 
 // What is found, and how much is kept in memory.

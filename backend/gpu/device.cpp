@@ -26,6 +26,18 @@ void Device::clear(const View& view) {
   }
 }
 
+void Device::copy(const View&, const View&) {
+  fail("{} copies nothing by itself: read and write", info().name);
+}
+
+void Device::read_aside(const View&, std::span<std::byte>) const {
+  fail("{} copies nothing aside: read", info().name);
+}
+
+void Device::write_aside(const View&, std::span<const std::byte>) {
+  fail("{} copies nothing aside: write", info().name);
+}
+
 std::uint64_t Device::fill_bytes(std::span<const View> views) {
   std::uint64_t bytes = 0;
   for (const View& view : views) bytes += view.size;

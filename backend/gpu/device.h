@@ -79,6 +79,8 @@ struct DeviceInfo {
   /// Groups, of any number of threads and with all group memory, that can run at the same time and
   /// wait for each other; 0: none can. Metal promises nothing of the kind.
   std::uint32_t resident_groups = 0;
+  /// It has memory of its own, from which it copies while it computes: what ...aside() are for.
+  bool transfers_aside = false;
 };
 
 /// What a device was asked to do since it was opened.
@@ -96,8 +98,9 @@ struct PipelineInfo {
 };
 
 /// A GPU with all buffers and pipelines made on it; they live as long as it does. Used by one
-/// thread at a time. Set-up functions throw Error; submit and wait throw Error only when the device
-/// fails (lost, out of memory, timed out), with the kernel's name.
+/// thread at a time, but for what is said to be for others. Set-up functions throw Error; submit
+/// and wait throw Error only when the device fails (lost, out of memory, timed out), with the
+/// kernel's name.
 class Device {
  public:
   virtual ~Device() = default;
@@ -114,6 +117,13 @@ class Device {
   virtual void read(const View& view, std::span<std::byte> bytes) const = 0;
   /// Writes zeros.
   virtual void clear(const View& view);
+  /// Where info().transfers_aside: copies a view into one of the same size, after what was queued
+  /// before and before what will be.
+  virtual void copy(const View& from, const View& to);
+  /// Where info().transfers_aside: read() and write() for other threads, while one uses the device.
+  /// Of views that nothing but copy() uses; what it was asked for before has happened then.
+  virtual void read_aside(const View& view, std::span<std::byte> bytes) const;
+  virtual void write_aside(const View& view, std::span<const std::byte> bytes);
   /// Fills views with what `produce` writes, the bytes of one after those of the other, at most
   /// kFillBytes together. They may still be on their way when it returns; nothing that uses the
   /// views may be running. For loading models: the next bytes are made while these are copied.

@@ -5,6 +5,7 @@
 
 #include "backend/generator.h"
 #include "backend/gpu/recorder.h"
+#include "backend/gpu/sampler_buffers.h"
 #include "backend/sampling.h"
 
 namespace gander::gpu {
@@ -17,10 +18,6 @@ class DeviceSampler {
   static constexpr std::uint32_t kRing = Generator::kMaxBlock;
   /// One is read while the device fills the other.
   static constexpr std::uint32_t kRings = Generator::kMaxQueued;
-
-  /// Whether the device can do what these settings ask: all but typical-p, and a bias for at most
-  /// 4,096 tokens.
-  static bool supports(const SamplerSettings& settings, std::uint32_t vocab_size);
 
   /// Samples from `logits` [V], which it changes, with the head's partial `maxima`. `token` (uint)
   /// receives each choice.
@@ -40,7 +37,8 @@ class DeviceSampler {
   Device& device_;
   std::uint32_t vocab_size_;
   View logits_, maxima_, token_;
-  View settings_, biases_, state_, counts_, seen_, rings_;
+  SamplerBuffers memory_;
+  View rings_;
 };
 
 }  // namespace gander::gpu

@@ -81,13 +81,16 @@ GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<D
         slots_ != 1 ? fmt::format("{} sequences at once", slots_) : "16-bit states");
   }
   if (batches) {
-    plan_.activation_bytes += BatchRunner::plan_bytes(config, options.batch_rows, device_->info());
+    plan_.activation_bytes +=
+        BatchRunner::plan_bytes(config, options.batch_rows, slots_, device_->info());
   }
   if (options.unfused) plan_.activation_bytes += unfused_bytes(config, device_->info());
   const bool runs_tokens = !options.half_states;
   const bool samples = generates && runs_tokens;
   if (samples) plan_.state_bytes += GpuGenerator::plan_bytes(config, device_->info());
-  place(options, token_kernel);
+  const std::uint32_t held = held_that_fit(options.half_states);
+  place(options, token_kernel, slots_ + held);
+  if (held > 0) held_ = std::make_unique<HeldStates>(*device_, memory_.state, slots_, held);
   if (runs_tokens) record_tokens();
   if (samples) {
     generator_ = std::make_unique<GpuGenerator>(
@@ -96,7 +99,7 @@ GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<D
   }
   if (batches) {
     batch_ = std::make_unique<BatchRunner>(config, memory_.weights, persistent_ != nullptr,
-                                           memory_.state, options.batch_rows, *device_);
+                                           memory_.state, options.batch_rows, slots_, *device_);
   }
   if (persistent_) {
     persistent_->upload(options.progress);
@@ -121,11 +124,25 @@ void GpuBackend::record_tokens() {
   }
 }
 
-void GpuBackend::place(const GpuOptions& options, bool token_kernel) {
+/// States that an engine's sequences leave behind and go back to: not more than the sequences, nor
+/// more than a gigabyte or half of what is free.
+std::uint32_t GpuBackend::held_that_fit(bool half_states) const {
   const DeviceInfo& info = device_->info();
+  if (slots_ == 1 || !info.transfers_aside) return 0;
+  std::uint64_t most = std::uint64_t{1} << 30;
+  if (info.free_bytes > 0) {
+    most = std::min(most, (info.free_bytes - std::min(info.free_bytes, plan_.total())) / 2);
+  }
+  const std::uint64_t bytes = state_bytes(config(), half_states);
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(slots_, most / bytes));
+}
+
+void GpuBackend::place(const GpuOptions& options, bool token_kernel, std::uint32_t slots) {
+  const DeviceInfo& info = device_->info();
+  plan_.state_bytes += (slots - slots_) * state_bytes(config(), options.half_states);
   if (token_kernel) {
     persistent_ =
-        std::make_unique<PersistentToken>(*weights_, slots_, options.half_states, *device_);
+        std::make_unique<PersistentToken>(*weights_, slots, options.half_states, *device_);
     plan_.weights = {};
     plan_.weights.copied_bytes = persistent_->bytes();
     check_memory(plan_, info);
@@ -134,7 +151,7 @@ void GpuBackend::place(const GpuOptions& options, bool token_kernel) {
     return;
   }
   check_memory(plan_, info);
-  memory_ = place_model(*weights_, plan_.weights, shapes_, *device_, slots_, options.half_states);
+  memory_ = place_model(*weights_, plan_.weights, shapes_, *device_, slots, options.half_states);
   if (options.unfused) unfused_ = make_unfused_buffers(config(), *device_);
 }
 
@@ -208,19 +225,40 @@ void GpuBackend::one_by_one(std::span<const TokenId> tokens, Logits which,
   }
 }
 
+bool GpuBackend::start_sampling(std::uint32_t slot, const SamplerSettings& settings,
+                                const SamplerMemory& memory) {
+  if (!batch_) return false;
+  finish();
+  return batch_->start_sampling(slot, settings, memory);
+}
+
 void GpuBackend::read_state(State& state, std::uint32_t slot) const {
   finish();
-  read_slot(memory_.state, slot, *device_, state);
+  const auto read = [this](const View& view, std::span<std::byte> bytes) {
+    device_->read(view, bytes);
+  };
+  read_slot(memory_.state, slot, read, state);
 }
 
 void GpuBackend::write_state(const State& state, std::uint32_t slot) {
   finish();
-  write_slot(memory_.state, slot, *device_, state);
+  const auto write = [this](const View& view, std::span<const std::byte> bytes) {
+    device_->write(view, bytes);
+  };
+  write_slot(memory_.state, slot, write, state);
 }
 
 void GpuBackend::reset(std::uint32_t slot) {
   finish();
   device_->clear(memory_.state.slot(slot));
+}
+
+std::unique_ptr<HeldState> GpuBackend::hold_state(std::uint32_t slot) {
+  return held_ ? held_->hold(slot) : nullptr;
+}
+
+std::unique_ptr<HeldState> GpuBackend::bring_state(const State& state) {
+  return held_ ? held_->bring(state) : nullptr;
 }
 
 }  // namespace gander::gpu

@@ -12,6 +12,7 @@
 #include "backend/backend.h"
 #include "backend/gpu/batch/batch_runner.h"
 #include "backend/gpu/gpu_generator.h"
+#include "backend/gpu/held_states.h"
 #include "backend/gpu/layer_dispatcher.h"
 #include "backend/gpu/persistent/persistent_token.h"
 #include "backend/gpu/program.h"
@@ -24,7 +25,7 @@ struct GpuOptions {
   SyncMode sync = SyncMode::Async;
   bool unfused = false;                  ///< the plan's small kernels instead of the five stages
   bool persistent = true;                ///< one kernel a token, where device and model allow it
-  std::uint32_t slots = 1;               ///< sequences whose states it holds
+  std::uint32_t slots = 1;               ///< sequences whose states it has
   std::uint32_t batch_rows = 0;          ///< tokens of a step at once; 0: token by token, one slot
   bool half_states = false;              ///< S in halves; everything runs as batches then
   const LaunchShapes* shapes = nullptr;  ///< null: default_shapes
@@ -34,7 +35,7 @@ struct GpuOptions {
 /// Bytes a model takes on a device, known before anything is loaded.
 struct MemoryPlan {
   WeightPlan weights;
-  std::uint64_t state_bytes = 0;  ///< of all slots, copies for generating ahead included
+  std::uint64_t state_bytes = 0;  ///< of all slots, held states and copies to generate ahead too
   std::uint64_t activation_bytes = 0;
 
   std::uint64_t total() const { return weights.total() + state_bytes + activation_bytes; }
@@ -72,9 +73,15 @@ class GpuBackend final : public Backend {
   void step(std::span<const SequenceStep> steps, std::span<float> logits,
             std::span<TokenId> best = {}) override;
   std::span<const std::uint32_t> telling_lengths() const override;
+  /// False without batch_rows.
+  bool start_sampling(std::uint32_t slot, const SamplerSettings& settings,
+                      const SamplerMemory& memory) override;
   void read_state(State& state, std::uint32_t slot = 0) const override;
   void write_state(const State& state, std::uint32_t slot = 0) override;
   void reset(std::uint32_t slot = 0) override;
+  /// With several slots on a device that transfers aside; else null.
+  std::unique_ptr<HeldState> hold_state(std::uint32_t slot) override;
+  std::unique_ptr<HeldState> bring_state(const State& state) override;
   /// Null when every token is waited for, or recorded unfused, or states are halves.
   Generator* generator() override { return generator_.get(); }
 
@@ -93,7 +100,8 @@ class GpuBackend final : public Backend {
  private:
   void finish() const { device_->wait(last_); }
   bool runs_token_kernel(const GpuOptions& options) const;
-  void place(const GpuOptions& options, bool token_kernel);
+  std::uint32_t held_that_fit(bool half_states) const;
+  void place(const GpuOptions& options, bool token_kernel, std::uint32_t slots);
   void record_tokens();
   void one_by_one(std::span<const TokenId> tokens, Logits which, std::span<float> logits);
   Program record(const View& token, bool logits) const;
@@ -117,6 +125,7 @@ class GpuBackend final : public Backend {
   std::uint64_t last_ = 0;                       // number of the last submission
   std::unique_ptr<GpuGenerator> generator_;
   std::unique_ptr<BatchRunner> batch_;
+  std::unique_ptr<HeldStates> held_;
 };
 
 }  // namespace gander::gpu

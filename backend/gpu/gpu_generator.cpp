@@ -40,7 +40,7 @@ GpuGenerator::GpuGenerator(Device& device, const Config& config, const ModelMemo
 }
 
 bool GpuGenerator::supports(const SamplerSettings& settings) const {
-  return DeviceSampler::supports(settings, vocab_size_);
+  return can_sample(settings, vocab_size_);
 }
 
 void GpuGenerator::start(const SamplerSettings& settings, const SamplerMemory& memory) {

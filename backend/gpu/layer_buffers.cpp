@@ -31,11 +31,16 @@ LayerBuffers make_layer_buffers(const Config& config, std::uint32_t value_slices
   return buffers;
 }
 
+std::uint64_t state_bytes(const Config& config, bool half) {
+  const std::uint64_t shift = config.width * sizeof(float);
+  return config.layers * (2 * shift + shift * config.head_size / (half ? 2 : 1));
+}
+
 StateBuffers make_state_buffers(const Config& config, std::uint32_t slots, bool half,
                                 Device& device) {
   const std::uint64_t shift = config.width * sizeof(float);
-  const std::uint64_t matrix = shift * config.head_size / (half ? 2 : 1);
-  const std::uint64_t layer = 2 * shift + matrix;
+  const std::uint64_t layer = state_bytes(config, half) / config.layers;
+  const std::uint64_t matrix = layer - 2 * shift;
   StateBuffers state;
   state.half = half;
   state.slot_bytes = layer * config.layers;
@@ -50,15 +55,15 @@ StateBuffers make_state_buffers(const Config& config, std::uint32_t slots, bool 
   return state;
 }
 
-void read_slot(const StateBuffers& buffers, std::uint32_t slot, const Device& device,
+void read_slot(const StateBuffers& buffers, std::uint32_t slot, const ReadBytes& read,
                State& state) {
   const View view = buffers.slot(slot);
   if (!buffers.half) {
-    device.read(view, std::as_writable_bytes(state.values()));
+    read(view, std::as_writable_bytes(state.values()));
     return;
   }
   std::vector<std::byte> bytes(view.size);
-  device.read(view, bytes);
+  read(view, bytes);
   const std::byte* from = bytes.data();
   const auto take = [&](void* to, std::size_t size) {
     std::memcpy(to, from, size);
@@ -75,11 +80,11 @@ void read_slot(const StateBuffers& buffers, std::uint32_t slot, const Device& de
   }
 }
 
-void write_slot(const StateBuffers& buffers, std::uint32_t slot, Device& device,
+void write_slot(const StateBuffers& buffers, std::uint32_t slot, const WriteBytes& write,
                 const State& state) {
   const View view = buffers.slot(slot);
   if (!buffers.half) {
-    device.write(view, std::as_bytes(state.values()));
+    write(view, std::as_bytes(state.values()));
     return;
   }
   constexpr float kLargest = 65504.0F;
@@ -97,7 +102,7 @@ void write_slot(const StateBuffers& buffers, std::uint32_t slot, Device& device,
     }
     put(state.ffn_shift(layer).data(), state.ffn_shift(layer).size_bytes());
   }
-  device.write(view, bytes);
+  write(view, bytes);
 }
 
 }  // namespace gander::gpu

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <vector>
 
 #include "backend/gpu/device.h"
@@ -56,13 +58,20 @@ inline std::uint32_t most_slices(const Config& config) {
 /// `value_slices` and `head_groups` are those of the launch shapes.
 LayerBuffers make_layer_buffers(const Config& config, std::uint32_t value_slices,
                                 std::uint32_t head_groups, Device& device);
+/// Of a slot.
+std::uint64_t state_bytes(const Config& config, bool half);
 StateBuffers make_state_buffers(const Config& config, std::uint32_t slots, bool half,
                                 Device& device);
 
+/// As Device::read and write, or read_aside and write_aside.
+using ReadBytes = std::function<void(const View&, std::span<std::byte>)>;
+using WriteBytes = std::function<void(const View&, std::span<const std::byte>)>;
+
 /// Copies a slot out, or replaces it, halves from and to floats; what is beyond a half's range
-/// becomes the largest half. The device must be done with it.
-void read_slot(const StateBuffers& buffers, std::uint32_t slot, const Device& device, State& state);
-void write_slot(const StateBuffers& buffers, std::uint32_t slot, Device& device,
+/// becomes the largest half.
+void read_slot(const StateBuffers& buffers, std::uint32_t slot, const ReadBytes& read,
+               State& state);
+void write_slot(const StateBuffers& buffers, std::uint32_t slot, const WriteBytes& write,
                 const State& state);
 
 }  // namespace gander::gpu

@@ -12,6 +12,9 @@ namespace {
 // Fewer logits than this are gone through sooner than another thread has woken up.
 constexpr std::size_t kLogitsWorthThreads = 16384;
 
+// Of states that were let go and are given out again.
+constexpr std::size_t kIdleStateBytes = std::size_t{64} << 20;
+
 unsigned threads_for_sampling(unsigned wanted) {
   const unsigned cores = usable_cores();
   return wanted == 0 ? cores : std::min(wanted, cores);
@@ -65,10 +68,12 @@ Scheduler::Scheduler(const Model& model, std::unique_ptr<Backend> backend,
       options_(options),
       backend_(std::move(backend)),
       cache_(cache),
+      pool_(backend_->config(), kIdleStateBytes),
       vocab_size_(backend_->config().vocab_size),
-      pool_(threads_for_sampling(options.sampling_threads)),
-      finder_(cache) {
-  const SequenceContext context = {model_, *backend_, cache_, options_.snapshot_every, counters_};
+      samplers_(threads_for_sampling(options.sampling_threads)),
+      cache_thread_(cache, *backend_, pool_) {
+  const SequenceContext context = {
+      model_, *backend_, cache_, cache_thread_, pool_, options_.snapshot_every, counters_};
   const std::uint32_t slots = backend_->slots();
   sequences_.reserve(slots);
   for (std::uint32_t slot = 0; slot < slots; ++slot) {
@@ -265,7 +270,7 @@ void Scheduler::begin(Admission& admission) {
   if (!admission.is_found) {
     ++finding_;
     const std::shared_ptr<const Submission> submission = admission.submission;
-    finder_.find(submission, [this, admission](std::optional<CachedState> found) mutable {
+    cache_thread_.find(submission, [this, admission](std::optional<FoundState> found) mutable {
       admission.found = std::move(found);
       admission.is_found = true;
       {
@@ -344,8 +349,8 @@ void Scheduler::step() {
     if (!chooses) continue;
     if (!sequence.is_free()) {
       choices_.push_back({&sequence, {}});
-      if (sequence.takes_best()) {
-        sequence.choose_best(best_[row]);
+      if (sequence.backend_chooses()) {
+        sequence.choose_given(best_[row]);
       } else {
         choices_.back().logits = std::span(logits_).subspan(row * vocab_size_, vocab_size_);
       }
@@ -387,7 +392,8 @@ void Scheduler::make_step() {
 
 void Scheduler::add_step(Sequence& sequence, std::size_t count) {
   const Logits which = sequence.chooses_after(count) ? Logits::Last : Logits::None;
-  steps_.push_back({sequence.slot(), sequence.unread().first(count), which});
+  steps_.push_back({sequence.slot(), sequence.unread().first(count), which,
+                    which == Logits::Last && sequence.backend_samples()});
   stepped_.push_back(&sequence);
 }
 
@@ -399,7 +405,7 @@ bool Scheduler::run_step() {
   for (std::size_t i = 0; i < steps_.size(); ++i) {
     if (steps_[i].which != Logits::Last) continue;
     ++rows;
-    (stepped_[i]->takes_best() ? any_best : any_logits) = true;
+    (stepped_[i]->backend_chooses() ? any_best : any_logits) = true;
   }
   if (any_logits && logits_.size() < rows * vocab_size_) logits_.resize(rows * vocab_size_);
   try {
@@ -423,7 +429,7 @@ void Scheduler::choose_tokens() {
     return;
   }
   const std::span<const Choice> some = sampled_;
-  pool_.run([some, choose](Worker& worker) {
+  samplers_.run([some, choose](Worker& worker) {
     worker.share(some.size(), [&](std::size_t i) { choose(some[i]); });
   });
 }

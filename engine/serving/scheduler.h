@@ -16,9 +16,9 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/thread_pool.h"
+#include "engine/serving/cache_thread.h"
 #include "engine/serving/counters.h"
 #include "engine/serving/engine.h"
-#include "engine/serving/prefix_finder.h"
 #include "engine/serving/sequence.h"
 #include "engine/serving/submission.h"
 
@@ -60,13 +60,13 @@ class Scheduler {
     std::shared_ptr<Submission> submission;
     std::uint32_t choice = 0;
     std::uint32_t slot = 0;
-    std::optional<CachedState> found = std::nullopt;
+    std::optional<FoundState> found = std::nullopt;
     bool is_found = false;  ///< the cache was asked, if it is to be
   };
   /// A token to be chosen.
   struct Choice {
     Sequence* sequence;
-    std::span<float> logits;  ///< empty: the largest was taken
+    std::span<float> logits;  ///< empty: the backend chose
   };
 
   void run();
@@ -91,6 +91,7 @@ class Scheduler {
   const EngineOptions options_;
   const std::unique_ptr<Backend> backend_;
   StateCache* const cache_;
+  StatePool pool_;
   const std::size_t vocab_size_;
   EngineCounters counters_;
   const std::shared_ptr<std::atomic<std::uint64_t>> cancellations_ =
@@ -122,9 +123,9 @@ class Scheduler {
   std::vector<Choice> choices_, sampled_;
   std::vector<float> logits_;
   std::vector<TokenId> best_;
-  ThreadPool pool_;
+  ThreadPool samplers_;
 
-  PrefixFinder finder_;
+  CacheThread cache_thread_;
   std::thread thread_;
 };
 

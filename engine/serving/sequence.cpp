@@ -71,7 +71,7 @@ Sequence::Sequence(const SequenceContext& context, std::uint32_t slot)
     : context_(context), slot_(slot) {}
 
 void Sequence::begin(std::shared_ptr<Submission> submission, std::uint32_t choice,
-                     std::optional<CachedState> found) {
+                     std::optional<FoundState> found) {
   submission_ = std::move(submission);
   const Request& request = submission_->request;
   choice_ = choice;
@@ -86,7 +86,7 @@ void Sequence::begin(std::shared_ptr<Submission> submission, std::uint32_t choic
   generated_ = 0;
   text_size_ = visible_size_ = 0;
   mark_ = {};
-  end_state_ = nullptr;
+  end_ = nullptr;
   choices_.clear();
   choice_begins_.clear();
   mask_ = request.mask ? request.mask->clone() : nullptr;
@@ -102,13 +102,15 @@ void Sequence::begin(std::shared_ptr<Submission> submission, std::uint32_t choic
       sampler_.emplace(std::move(sampling), context_.backend.config().vocab_size,
                        context_.model.tokenizer.get());
     }
+    backend_samples_ =
+        !takes_best_ && mask_ == nullptr && !request.top_logprobs &&
+        context_.backend.start_sampling(slot_, sampler_->settings(), sampler_->memory());
   }
-  is_by_text_ = found && found->by_text;
+  is_by_text_ = found && found->cached.by_text;
   if (choice == 0) {
-    begin_prompt(std::move(found));
+    begin_prompt(found);
   } else {
-    const SavedSequence& after = submission_->after_prompt;
-    begin_from(after.state.get(), after.tokens);
+    begin_from(*submission_->after_prompt, submission_->read_of_prompt);
     unread_.assign(1, submission_->last_of_prompt);
     leaves_prompt_state_ = false;
     usage_ = submission_->usage;
@@ -123,31 +125,29 @@ void Sequence::begin(std::shared_ptr<Submission> submission, std::uint32_t choic
   }
 }
 
-void Sequence::begin_from(const State* state, std::span<const TokenId> tokens) {
+void Sequence::begin_from(StateCopy& copy, std::span<const TokenId> tokens) {
+  copy.restore(slot_);
   tokens_.assign(tokens.begin(), tokens.end());
-  if (state != nullptr) {
-    context_.backend.write_state(*state, slot_);
+}
+
+void Sequence::begin_prompt(const std::optional<FoundState>& found) {
+  Submission& submission = *submission_;
+  const std::vector<TokenId>& ids = submission.ids;
+  const SavedSequence* const start = submission.request.start.get();
+  if (found) {
+    begin_from(*found->copy, found->cached.tokens);
+  } else if (start != nullptr && start->state != nullptr) {
+    context_.backend.write_state(*start->state, slot_);
+    tokens_ = start->tokens;
   } else {
     context_.backend.reset(slot_);
   }
-}
-
-void Sequence::begin_prompt(std::optional<CachedState> found) {
-  Submission& submission = *submission_;
-  const std::vector<TokenId>& ids = submission.ids;
-  if (submission.request.start != nullptr) {
-    begin_from(submission.request.start->state.get(), submission.request.start->tokens);
-    unread_ = ids;
-  } else if (found && found->by_text) {
-    begin_from(found->state.get(), found->tokens);
-    context_.model.tokenizer->encode(std::string_view(submission.text).substr(found->text_size),
-                                     unread_);
-  } else if (found) {
-    begin_from(found->state.get(), found->tokens);
-    unread_.assign(ids.begin() + static_cast<std::ptrdiff_t>(tokens_.size()), ids.end());
+  if (is_by_text_) {
+    const std::string_view text = submission.text;
+    context_.model.tokenizer->encode(text.substr(found->cached.text_size), unread_);
   } else {
-    begin_from(nullptr, {});
-    unread_ = ids;
+    const std::size_t read = found ? tokens_.size() : 0;
+    unread_.assign(ids.begin() + static_cast<std::ptrdiff_t>(read), ids.end());
   }
   usage_ = {};
   usage_.cached_tokens = static_cast<std::uint32_t>(found ? tokens_.size() : 0);
@@ -176,23 +176,26 @@ bool Sequence::chooses_after(std::size_t count) const {
          count == unread().size();
 }
 
-std::shared_ptr<const State> Sequence::copy_state() const {
-  auto state = std::make_shared<State>(context_.backend.config());
-  context_.backend.read_state(*state, slot_);
-  return state;
+std::shared_ptr<StateCopy> Sequence::copy_state() const {
+  return std::make_shared<StateCopy>(context_.backend, slot_, context_.pool);
+}
+
+void Sequence::leave_in_cache(std::shared_ptr<StateCopy> copy, bool is_turn) {
+  context_.cache_thread.keep(tokens_, std::move(copy), is_turn);
 }
 
 /// The state before the last token of the prompt: from there other choices begin, and the same
 /// prompt once more, which needs the logits after that token.
 void Sequence::keep_prompt_state() {
   Submission& submission = *submission_;
-  std::shared_ptr<const State> state;
+  std::shared_ptr<StateCopy> copy;
   if (keeps_in_cache_ && !tokens_.empty() && !context_.cache->contains(tokens_)) {
-    state = copy_state();
-    context_.cache->insert(tokens_, state, is_by_text_);
+    copy = copy_state();
+    leave_in_cache(copy, is_by_text_);
   }
   if (submission.request.choices > 1) {
-    submission.after_prompt = {state ? state : copy_state(), tokens_, {}};
+    submission.after_prompt = copy != nullptr ? std::move(copy) : copy_state();
+    submission.read_of_prompt = tokens_;
     submission.last_of_prompt = unread().front();
     submission.forks_due = submission.request.choices - 1;
   }
@@ -211,7 +214,7 @@ void Sequence::read(std::size_t count) {
       keep_prompt_state();
     } else if (left > 0 && keeps_in_cache_ && context_.snapshot_every > 0 &&
                tokens_.size() % context_.snapshot_every == 0) {
-      if (!context_.cache->contains(tokens_)) context_.cache->insert(tokens_, copy_state(), false);
+      if (!context_.cache->contains(tokens_)) leave_in_cache(copy_state(), false);
     } else if (left == 0 && submission_->request.max_tokens == 0) {
       reason_ = FinishReason::Length;
       pending_ = submission_->rest;
@@ -313,15 +316,15 @@ void Sequence::take() {
   if (matcher_->held().empty()) {
     mark_ = {};
   } else if (!mark_.set) {
-    mark_ = {true, false, tokens_.size(), size_before};
-    if (!stopped && keeps_end()) save_mark();
+    mark_ = {true, tokens_.size(), size_before};
+    if (!stopped && keeps_end()) mark_.copy = copy_state();
   }
   visible_size_ += matcher_->visible().size();
   const bool go_on = show(utf8_.push(matcher_->visible()), false);
   if (stopped || !go_on) {
     reason_ = stopped ? FinishReason::StopString : FinishReason::Cancelled;
     if (stopped) show(utf8_.finish(), false);
-    if (!mark_.set) mark_ = {true, false, tokens_.size(), size_before};
+    if (!mark_.set) mark_ = {true, tokens_.size(), size_before};
     return go_back(token);
   }
   if (generated_ == request.max_tokens) {
@@ -340,14 +343,6 @@ void Sequence::show_rest() {
   visible_size_ = text_size_;
   show(utf8_.push(matcher_->held()), true);
   show(utf8_.finish(), true);
-}
-
-void Sequence::save_mark() {
-  if (!mark_state_ || mark_state_.use_count() > 1) {
-    mark_state_ = std::make_shared<State>(context_.backend.config());
-  }
-  context_.backend.read_state(*mark_state_, slot_);
-  mark_.is_saved = true;
 }
 
 /// Makes the sequence end where its text does, at visible_size_: a stop string, or its unseen
@@ -374,12 +369,12 @@ void Sequence::go_back(TokenId token) {
   }
   pending_ = tokenizer.bytes(unread_[kept]).substr(0, visible_size_ - size);
   unread_.resize(kept);
-  if (mark_.is_saved) {
+  if (mark_.copy != nullptr) {
     tokens_.resize(mark_.position);
     if (kept == 0) {
-      end_state_ = mark_state_;
+      end_ = std::move(mark_.copy);
     } else {
-      context_.backend.write_state(*mark_state_, slot_);
+      mark_.copy->restore(slot_);
     }
   }
   phase_ = Phase::Settling;
@@ -397,7 +392,7 @@ void Sequence::stop(FinishReason reason) {
   const TokenId token = unread().front();
   if (!mark_.set && keeps_end()) {
     const std::size_t size = context_.model.tokenizer->bytes(token).size();
-    mark_ = {true, false, tokens_.size(), text_size_ - size};
+    mark_ = {true, tokens_.size(), text_size_ - size};
   }
   go_back(token);
 }
@@ -423,24 +418,26 @@ void Sequence::finish() {
   usage_.seconds = phase_ == Phase::Reading ? 0.0 : seconds_between(first_token_, now);
   Finish finish{reason_, usage_, error_, nullptr};
   if (keeps_end() && reason_ != FinishReason::Error) {
-    const std::shared_ptr<const State> state = end_state_ ? end_state_ : copy_state();
+    const std::shared_ptr<StateCopy> end = end_ != nullptr ? std::move(end_) : copy_state();
     if (keeps_in_cache_ && !tokens_.empty()) {
       // Where the prompt was not read to its end, what was read is its canonical beginning.
       const bool is_turn = phase_ != Phase::Reading || reason_ == FinishReason::Length;
-      context_.cache->insert(tokens_, state, is_turn);
+      leave_in_cache(end, is_turn);
     }
     if (submission_->request.keep_end) {
-      finish.end = std::make_shared<const SavedSequence>(SavedSequence{state, tokens_, pending_});
+      finish.end =
+          std::make_shared<const SavedSequence>(SavedSequence{end->state(), tokens_, pending_});
     }
   }
-  end_state_ = nullptr;
+  end_ = nullptr;
+  mark_ = {};
   mask_ = nullptr;
   const std::shared_ptr<Submission> submission = std::move(submission_);
   submission_ = nullptr;
   ++context_.counters.free_slots;  // before it is told: who hears of it may ask for another
   // Without a prompt that was read there are no other choices to come.
   const std::uint32_t choices = submission->request.choices;
-  const bool is_last = choice_ > 0 || submission->after_prompt.state != nullptr;
+  const bool is_last = choice_ > 0 || submission->after_prompt != nullptr;
   for (std::uint32_t choice = choice_; choice < (is_last ? choice_ + 1 : choices); ++choice) {
     context_.counters.count(finish);
     submission->finish_choice(choice, finish);

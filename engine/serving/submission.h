@@ -13,6 +13,8 @@
 
 namespace gander {
 
+class StateCopy;
+
 /// A request on its way, shared by its ticket, the queue and its running choices.
 struct Submission {
   using Clock = std::chrono::steady_clock;
@@ -29,9 +31,10 @@ struct Submission {
   std::shared_ptr<std::atomic<std::uint64_t>> cancellations;  ///< counted for all of an engine
 
   // The scheduler's own. The prompt is read once: what other choices go on from.
-  std::uint32_t open_choices = 0;  ///< that have no finish yet
-  std::uint32_t forks_due = 0;     ///< choices that may begin now
-  SavedSequence after_prompt = {};
+  std::uint32_t open_choices = 0;                     ///< that have no finish yet
+  std::uint32_t forks_due = 0;                        ///< choices that may begin now
+  std::shared_ptr<StateCopy> after_prompt = nullptr;  ///< before its last token
+  std::vector<TokenId> read_of_prompt = {};           ///< by then
   TokenId last_of_prompt = 0;
   Usage usage = {};  ///< of the prompt
 
@@ -57,7 +60,8 @@ struct Submission {
     if (--open_choices > 0) return;
     sink = nullptr;
     request = {};
-    after_prompt = {};
+    after_prompt = nullptr;
+    read_of_prompt = {};
     text = {};
     ids = {};
     const std::lock_guard lock(mutex);

@@ -9,6 +9,8 @@
 #define GANDER_COUNT_SEQUENCES 1  // B
 #define GANDER_COUNT_LOGITS 2     // rows that want logits
 
+#define GANDER_NOT_SAMPLED 0xffffffffu  // in place of a slot
+
 // A row of the step: a token of a sequence. Rows of a sequence follow each other.
 struct BatchRow {
   uint token;

@@ -20,7 +20,8 @@ constexpr std::uint32_t round_up(std::uint32_t count, std::uint32_t unit) {
 
 }  // namespace
 
-BatchBuffers make_batch_buffers(const Config& config, std::uint32_t rows, Device& device) {
+BatchBuffers make_batch_buffers(const Config& config, std::uint32_t rows, std::uint32_t slots,
+                                Device& device) {
   BatchBuffers buffers;
   buffers.rows = rows;
   buffers.logit_rows = std::min(rows, kMostLogitRows);
@@ -43,6 +44,7 @@ BatchBuffers make_batch_buffers(const Config& config, std::uint32_t rows, Device
     pool.add(tables.rows, rows * sizeof(BatchRow));
     pool.add(tables.sequences, rows * sizeof(BatchSequence));
     pool.add(tables.wanted, buffers.logit_rows * sizeof(std::uint32_t));
+    pool.add(tables.sampled, buffers.logit_rows * sizeof(std::uint32_t));
     pool.add(tables.counts, 3 * sizeof(std::uint32_t));
   }
   for (View& x : buffers.x) pool.add(x, vectors);
@@ -62,6 +64,7 @@ BatchBuffers make_batch_buffers(const Config& config, std::uint32_t rows, Device
   pool.add(buffers.slices, slices * vectors);
   pool.add(buffers.logits, std::uint64_t{buffers.logit_rows} * config.vocab_size * sizeof(float));
   pool.add(buffers.best, buffers.logit_rows * sizeof(std::uint32_t));
+  buffers.samplers.add_to(pool, config.vocab_size, slots);
   pool.allocate(device, "activations of batches");
   return buffers;
 }

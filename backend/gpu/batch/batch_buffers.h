@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "backend/gpu/device.h"
+#include "backend/gpu/sampler_buffers.h"
 #include "model/config.h"
 
 namespace gander::gpu {
@@ -13,6 +14,7 @@ struct BatchTables {
   View rows;       ///< BatchRow [rows]
   View sequences;  ///< BatchSequence [rows]
   View wanted;     ///< uint [logits]: rows that want logits
+  View sampled;    ///< uint [logits]: slot of the sampler of these rows, or GANDER_NOT_SAMPLED
   View counts;     ///< uint [3]
 };
 
@@ -42,8 +44,10 @@ struct BatchBuffers {
   View slices;     ///< [slices][rows][C]
   View logits;     ///< [logit_rows][V]
   View best;       ///< uint [logit_rows]
+  SamplerBuffers samplers;  ///< of all slots
 };
 
-BatchBuffers make_batch_buffers(const Config& config, std::uint32_t rows, Device& device);
+BatchBuffers make_batch_buffers(const Config& config, std::uint32_t rows, std::uint32_t slots,
+                                Device& device);
 
 }  // namespace gander::gpu

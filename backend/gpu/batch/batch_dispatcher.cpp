@@ -253,6 +253,15 @@ void BatchDispatcher::head(Program& program) const {
                       .threads = 1024,
                       .group_memory = 2 * GANDER_SUMS * sizeof(float)});
   }
+  if (shape_.samples) {
+    const SamplerBuffers& samplers = b.samplers;
+    // Of the samplers little is touched.
+    recorder_.record(program, "batch_sample", layers, 0,
+                     {in_out(b.logits), in(tables_.counts), in(tables_.sampled),
+                      Binding{samplers.settings}, Binding{samplers.biases}, Binding{samplers.state},
+                      Binding{samplers.counts}, Binding{samplers.seen}, out(b.best)},
+                     Launch{.groups = {shape_.logits, 1}, .threads = 1024});
+  }
 }
 
 Program BatchDispatcher::record() {

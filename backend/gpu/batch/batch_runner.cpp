@@ -15,23 +15,25 @@ void write(Device& device, const View& view, const std::vector<Element>& element
 
 }  // namespace
 
-std::uint64_t BatchRunner::plan_bytes(const Config& config, std::uint32_t rows,
+std::uint64_t BatchRunner::plan_bytes(const Config& config, std::uint32_t rows, std::uint32_t slots,
                                       const DeviceInfo& info) {
   RecordingDevice device(info);
-  make_batch_buffers(config, std::max(rows, kLeastRows), device);
+  make_batch_buffers(config, std::max(rows, kLeastRows), slots, device);
   return device.allocated_bytes();
 }
 
 BatchRunner::BatchRunner(const Config& config, const ModelWeights& weights, bool tensor,
-                         const StateBuffers& state, std::uint32_t rows, Device& device)
+                         const StateBuffers& state, std::uint32_t rows, std::uint32_t slots,
+                         Device& device)
     : config_(config),
       device_(device),
       recorder_(device, config_),
       memory_{&weights, tensor, state,
-              make_batch_buffers(config, std::max(rows, kLeastRows), device)} {
+              make_batch_buffers(config, std::max(rows, kLeastRows), slots, device)} {
   rows_.reserve(memory_.buffers.rows);
   sequences_.reserve(memory_.buffers.rows);
   wanted_.reserve(memory_.buffers.logit_rows);
+  sampled_.reserve(memory_.buffers.logit_rows);
 }
 
 const Program& BatchRunner::cached(const BatchShape& exact, std::size_t tables) {
@@ -65,6 +67,8 @@ void BatchRunner::add_rows(const SequenceStep& step, std::size_t begin, std::siz
     if (step.which == Logits::All ||
         (step.which == Logits::Last && token + 1 == step.tokens.size())) {
       wanted_.push_back(static_cast<std::uint32_t>(rows_.size()));
+      sampled_.push_back(step.sampled ? step.slot : GANDER_NOT_SAMPLED);
+      samples_ |= step.sampled;
     }
     rows_.push_back({step.tokens[token], step.slot, i == 0 ? 1U : 0U, i + 1 == count ? 1U : 0U});
   }
@@ -76,13 +80,14 @@ void BatchRunner::run_part(std::span<float>& logits, std::span<TokenId>& best) {
   turn_ = 1 - turn_;
   device_.wait(in_flight_[turn]);
   const BatchTables& tables = memory_.buffers.tables[turn];
-  const BatchShape exact = {static_cast<std::uint32_t>(rows_.size()),
-                            static_cast<std::uint32_t>(sequences_.size()),
-                            static_cast<std::uint32_t>(wanted_.size()), !best.empty()};
+  const BatchShape exact = {
+      static_cast<std::uint32_t>(rows_.size()), static_cast<std::uint32_t>(sequences_.size()),
+      static_cast<std::uint32_t>(wanted_.size()), !best.empty(), samples_ && !best.empty()};
   const Program& program = cached(exact, turn);
   write(device_, tables.rows, rows_);
   write(device_, tables.sequences, sequences_);
   write(device_, tables.wanted, wanted_);
+  if (exact.samples) write(device_, tables.sampled, sampled_);
   const std::array<std::uint32_t, 3> counts = {exact.rows, exact.sequences, exact.logits};
   device_.write(tables.counts, std::as_bytes(std::span(counts)));
   last_ = device_.submit(program.dispatches);
@@ -104,6 +109,15 @@ void BatchRunner::run_part(std::span<float>& logits, std::span<TokenId>& best) {
   rows_.clear();
   sequences_.clear();
   wanted_.clear();
+  sampled_.clear();
+  samples_ = false;
+}
+
+bool BatchRunner::start_sampling(std::uint32_t slot, const SamplerSettings& settings,
+                                 const SamplerMemory& memory) {
+  if (!can_sample(settings, config_.vocab_size)) return false;
+  memory_.buffers.samplers.start(device_, {.slot = slot}, settings, memory);
+  return true;
 }
 
 std::uint64_t BatchRunner::step(std::span<const SequenceStep> steps, std::span<float> logits,

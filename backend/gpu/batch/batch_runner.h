@@ -21,16 +21,21 @@ class BatchRunner {
   static constexpr std::uint32_t kLeastRows = 16;
 
   /// Bytes of the buffers; the states are not among them.
-  static std::uint64_t plan_bytes(const Config& config, std::uint32_t rows, const DeviceInfo& info);
+  static std::uint64_t plan_bytes(const Config& config, std::uint32_t rows, std::uint32_t slots,
+                                  const DeviceInfo& info);
 
   /// `weights` and `device` outlive it; `tensor` as in BatchMemory. A program has up to `rows`
-  /// tokens.
+  /// tokens, of sequences in `slots` slots.
   BatchRunner(const Config& config, const ModelWeights& weights, bool tensor,
-              const StateBuffers& state, std::uint32_t rows, Device& device);
+              const StateBuffers& state, std::uint32_t rows, std::uint32_t slots, Device& device);
 
   /// Feeds the steps, as Backend::step says. Returns the number of the last submission.
   std::uint64_t step(std::span<const SequenceStep> steps, std::span<float> logits,
                      std::span<TokenId> best);
+
+  /// Takes over a sequence's sampling, as Backend::start_sampling says. What was submitted has run.
+  bool start_sampling(std::uint32_t slot, const SamplerSettings& settings,
+                      const SamplerMemory& memory);
 
   /// The program for such a step; for tests and measurements.
   const Program& program(const BatchShape& exact) { return cached(exact, 0); }
@@ -57,7 +62,8 @@ class BatchRunner {
   // Of the part of a step that is being gathered.
   std::vector<BatchRow> rows_;
   std::vector<BatchSequence> sequences_;
-  std::vector<std::uint32_t> wanted_;
+  std::vector<std::uint32_t> wanted_, sampled_;
+  bool samples_ = false;                         // any of them
   std::size_t turn_ = 0;                         // which tables the next part takes
   std::array<std::uint64_t, 2> in_flight_ = {};  // last submission that reads each
   std::uint64_t last_ = 0;

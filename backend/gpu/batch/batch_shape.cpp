@@ -67,7 +67,7 @@ constexpr std::uint32_t kWidestFrom = 1024;
 
 BatchShape bucket_of(const BatchShape& exact) {
   return {std::bit_ceil(exact.rows), std::bit_ceil(exact.sequences),
-          exact.logits > 0 ? std::bit_ceil(exact.logits) : 0, exact.best};
+          exact.logits > 0 ? std::bit_ceil(exact.logits) : 0, exact.best, exact.samples};
 }
 
 bool has_tiles(bool tensor, const DeviceInfo& info) {

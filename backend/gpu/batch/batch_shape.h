@@ -18,7 +18,8 @@ struct BatchShape {
   std::uint32_t rows = 0;       ///< tokens of all sequences
   std::uint32_t sequences = 0;  ///< at most rows
   std::uint32_t logits = 0;     ///< rows that want logits, at most rows
-  bool best = false;            ///< the largest logit of these is found too
+  bool best = false;            ///< the largest logit of these is found too,
+  bool samples = false;         ///< or, for some, a token sampled
 
   bool operator==(const BatchShape&) const = default;
 };

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "backend/gpu/cuda/ptx.h"
+#include "backend/gpu/cuda/side_stream.h"
 #include "backend/gpu/cuda/staging.h"
 #include "base/error.h"
 
@@ -58,6 +59,8 @@ class CudaDevice final : public Device {
     if (driver_.MemGetInfo(&free, &total) == 0) info_.free_bytes = free;
     staging_.emplace(driver_, stream_,
                      [this](Result result, std::string_view call) { check_queued(result, call); });
+    side_.emplace(driver_,
+                  [this](Result result, std::string_view call) { check(result, call, kReopen); });
   }
 
   CudaDevice(const CudaDevice&) = delete;
@@ -68,6 +71,7 @@ class CudaDevice final : public Device {
     driver_.CtxSetCurrent(context_);
     driver_.StreamSynchronize(stream_);
     staging_.reset();
+    side_.reset();
     for (const Pending& pending : pending_) driver_.EventDestroy(pending.done);
     for (Event event : events_) driver_.EventDestroy(event);
     for (const Pipeline& pipeline : pipelines_) driver_.ModuleUnload(pipeline.module);
@@ -119,6 +123,24 @@ class CudaDevice final : public Device {
     make_current();
     check_queued(driver_.MemsetD8Async(address(view, view.size), 0, view.size, stream_),
                  "cuMemsetD8Async");
+  }
+
+  void copy(const View& from, const View& to) override {
+    make_current();
+    check_queued(driver_.MemcpyDtoDAsync(address(to, from.size), address(from, from.size),
+                                         from.size, stream_),
+                 "cuMemcpyDtoDAsync");
+    side_->wait_for(stream_);
+  }
+
+  void read_aside(const View& view, std::span<std::byte> bytes) const override {
+    make_current();
+    side_->read(address(view, bytes.size()), bytes);
+  }
+
+  void write_aside(const View& view, std::span<const std::byte> bytes) override {
+    make_current();
+    side_->write(address(view, bytes.size()), bytes);
   }
 
   // From page-locked memory the copy engine reads while the CPU goes on. Where none is to be had,
@@ -242,6 +264,7 @@ class CudaDevice final : public Device {
     info_.max_buffer_bytes = bytes;
     info_.working_set_bytes = bytes;
     info_.device_fences = true;
+    info_.transfers_aside = true;
     if (attribute(kCooperativeLaunch) != 0) info_.resident_groups = info_.cores;
   }
 
@@ -370,6 +393,7 @@ class CudaDevice final : public Device {
   Context context_ = nullptr;
   Stream stream_ = nullptr;
   std::optional<Staging> staging_;
+  mutable std::optional<SideStream> side_;
   DeviceInfo info_;
   std::uint32_t capability_ = 0;  ///< 90 for 9.0
   std::vector<Buffer> buffers_;

@@ -48,6 +48,7 @@ Driver load() {
   find(library, "cuMemsetD8Async", driver.MemsetD8Async);
   find(library, "cuMemcpyHtoDAsync_v2", driver.MemcpyHtoDAsync);
   find(library, "cuMemcpyDtoHAsync_v2", driver.MemcpyDtoHAsync);
+  find(library, "cuMemcpyDtoDAsync_v2", driver.MemcpyDtoDAsync);
   find(library, "cuModuleLoadDataEx", driver.ModuleLoadDataEx);
   find(library, "cuModuleUnload", driver.ModuleUnload);
   find(library, "cuModuleGetFunction", driver.ModuleGetFunction);
@@ -57,6 +58,7 @@ Driver load() {
   find(library, "cuStreamCreate", driver.StreamCreate);
   find(library, "cuStreamDestroy_v2", driver.StreamDestroy);
   find(library, "cuStreamSynchronize", driver.StreamSynchronize);
+  find(library, "cuStreamWaitEvent", driver.StreamWaitEvent);
   find(library, "cuEventCreate", driver.EventCreate);
   find(library, "cuEventDestroy_v2", driver.EventDestroy);
   find(library, "cuEventRecord", driver.EventRecord);

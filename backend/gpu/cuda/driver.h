@@ -85,6 +85,7 @@ struct Driver {
   Result (*MemsetD8Async)(Address, unsigned char value, std::size_t bytes, Stream);
   Result (*MemcpyHtoDAsync)(Address to, const void* from, std::size_t bytes, Stream);
   Result (*MemcpyDtoHAsync)(void* to, Address from, std::size_t bytes, Stream);
+  Result (*MemcpyDtoDAsync)(Address to, Address from, std::size_t bytes, Stream);
 
   Result (*ModuleLoadDataEx)(Module*, const void* image, unsigned count, int* options,
                              void** values);
@@ -97,6 +98,7 @@ struct Driver {
   Result (*StreamCreate)(Stream*, unsigned flags);
   Result (*StreamDestroy)(Stream);
   Result (*StreamSynchronize)(Stream);
+  Result (*StreamWaitEvent)(Stream, Event, unsigned flags);
   Result (*EventCreate)(Event*, unsigned flags);
   Result (*EventDestroy)(Event);
   Result (*EventRecord)(Event, Stream);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 #include <new>
 #include <string>
 
@@ -71,6 +72,7 @@ class EmulatedDevice final : public Device {
     info_.device_fences = true;
     info_.max_group_memory = options.max_group_memory;
     info_.resident_groups = options.resident_groups;
+    info_.transfers_aside = true;
   }
 
   const DeviceInfo& info() const override { return info_; }
@@ -78,6 +80,9 @@ class EmulatedDevice final : public Device {
   std::uint32_t wrap(std::span<const std::byte> pages, std::string_view label) override;
   void write(const View& view, std::span<const std::byte> bytes) override;
   void read(const View& view, std::span<std::byte> bytes) const override;
+  void copy(const View& from, const View& to) override;
+  void read_aside(const View& view, std::span<std::byte> bytes) const override;
+  void write_aside(const View& view, std::span<const std::byte> bytes) override;
   std::uint64_t allocated_bytes() const override;
   PipelineInfo pipeline(std::string_view function,
                         std::span<const FunctionConstant> constants) override;
@@ -95,6 +100,8 @@ class EmulatedDevice final : public Device {
   std::vector<Memory> buffers_;
   std::vector<Pipeline> pipelines_;
   std::uint64_t waited_ = 0;  // the latest submission that was waited for
+  // While a dispatch runs, what it does not bind must not be touched by anyone.
+  mutable std::mutex running_;
 };
 
 std::uint32_t EmulatedDevice::allocate(std::uint64_t bytes, std::string_view label) {
@@ -149,6 +156,20 @@ void EmulatedDevice::read(const View& view, std::span<std::byte> bytes) const {
   std::copy_n(at(view), view.size, bytes.begin());
 }
 
+void EmulatedDevice::copy(const View& from, const View& to) {
+  write(to, std::span(at(from), from.size));
+}
+
+void EmulatedDevice::read_aside(const View& view, std::span<std::byte> bytes) const {
+  const std::lock_guard lock(running_);
+  read(view, bytes);
+}
+
+void EmulatedDevice::write_aside(const View& view, std::span<const std::byte> bytes) {
+  const std::lock_guard lock(running_);
+  write(view, bytes);
+}
+
 std::uint64_t EmulatedDevice::allocated_bytes() const {
   std::uint64_t bytes = 0;
   for (const Memory& memory : buffers_) bytes += memory.bytes;
@@ -183,6 +204,7 @@ PipelineInfo EmulatedDevice::pipeline(std::string_view function,
 }
 
 std::uint64_t EmulatedDevice::submit(std::span<const Dispatch> dispatches) {
+  const std::lock_guard lock(running_);
   std::size_t begin = 0;
   while (begin < dispatches.size()) {
     // Up to the next barrier, any order must do.

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "engine/cache/state_cache.h"
+#include "engine/serving/state_copy.h"
+#include "engine/serving/submission.h"
+
+namespace gander {
+
+/// What the state cache had of a prompt.
+struct FoundState {
+  CachedState cached;
+  std::shared_ptr<StateCopy> copy;  ///< of cached.state
+};
+
+/// Asks the state cache, and gives it states, on a thread of its own: it may read a file, and
+/// states may have to come from a device, for which no text that is being generated should wait.
+/// One thing after the other, so that who asks finds all that was given before.
+class CacheThread {
+ public:
+  using OnFound = std::function<void(std::optional<FoundState> found)>;
+
+  /// Without a cache there is no thread, and nothing to be asked. `backend` and `pool` outlive it.
+  CacheThread(StateCache* cache, Backend& backend, StatePool& pool);
+  /// Keeps what it was given, and forgets what was asked and not answered.
+  ~CacheThread();
+  CacheThread(const CacheThread&) = delete;
+  CacheThread& operator=(const CacheThread&) = delete;
+
+  /// Calls `on_found` on the thread.
+  void find(std::shared_ptr<const Submission> submission, OnFound on_found);
+  /// As StateCache::insert. A state that cannot be had is not kept.
+  void keep(std::vector<TokenId> tokens, std::shared_ptr<StateCopy> state, bool is_turn);
+
+ private:
+  struct Question {
+    std::shared_ptr<const Submission> submission;
+    OnFound on_found;
+  };
+  struct Gift {
+    std::vector<TokenId> tokens;
+    std::shared_ptr<StateCopy> state;
+    bool is_turn = false;
+  };
+  using Job = std::variant<Question, Gift>;
+
+  void add(Job job);
+  void run();
+  void answer(const Question& question);
+
+  StateCache* const cache_;
+  Backend& backend_;
+  StatePool& pool_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<Job> jobs_;
+  bool is_stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace gander
