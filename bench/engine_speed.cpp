@@ -22,6 +22,7 @@ namespace {
 struct SpeedOptions {
   std::string model, backend = "cpu";
   std::uint32_t sequences = 32, prompt = 16, tokens = 64, rounds = 5;
+  float temperature = 1.0F;
 };
 
 class EngineSpeed {
@@ -105,7 +106,7 @@ void measure_engine(const SpeedOptions& options) {
   std::vector<double> bare, greedy, cached, sampled;
   for (std::uint32_t round = 0; round <= options.rounds; ++round) {
     const double seconds[] = {speed.bare(), speed.engine(0.0F, false), speed.engine(0.0F, true),
-                              speed.engine(1.0F, true)};
+                              speed.engine(options.temperature, true)};
     if (round == 0) continue;  // the first one warms up
     bare.push_back(seconds[0]);
     greedy.push_back(seconds[1] / seconds[0]);
@@ -137,6 +138,9 @@ int main(int argc, char** argv) try {
   app.add_option("--sequences", options.sequences)->capture_default_str();
   app.add_option("--prompt", options.prompt)->check(CLI::Range(3, 4096))->capture_default_str();
   app.add_option("--tokens", options.tokens)->capture_default_str();
+  app.add_option("--temperature", options.temperature, "of what is sampled")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_option("--rounds", options.rounds)->check(CLI::PositiveNumber)->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   gander::measure_engine(options);

@@ -1,10 +1,11 @@
 // gander_gpu_batch: what steps of many tokens and sequences cost on an NVIDIA GPU, for models of
 // released shapes with random weights.
-// usage: gander_gpu_batch [--kernels] [--check] [--half] [--runs=N] [SHAPE:TYPE[:LAYERS]]...
-// [SxT]...
+// usage: gander_gpu_batch [--kernels] [--check] [--half] [--sampled] [--runs=N]
+//                         [SHAPE:TYPE[:LAYERS]]... [SxT]...
 //   SxT        S sequences of T tokens a step: 1x512 is a prompt, 32x1 decodes 32 sequences
 //   --kernels  each kernel of a step on its own
 //   --half     states in 16 bits
+//   --sampled  tokens are sampled, as for a chat
 //   --check    logits against those of the token program, and of texts that are cut otherwise
 // LAYERS, where fewer than the model's are enough to measure.
 #include <unistd.h>
@@ -36,7 +37,7 @@ struct Work {
 };
 
 struct Options {
-  bool kernels = false, check = false, half = false;
+  bool kernels = false, check = false, half = false, sampled = false;
   int runs = 5;
   std::vector<Work> work;
 };
@@ -113,11 +114,16 @@ std::vector<TokenId> some_text(const Config& config, std::size_t count) {
   return tokens;
 }
 
-void measure_kernels(gpu::GpuBackend& backend, const Work& work, int runs) {
+void measure_kernels(gpu::GpuBackend& backend, const Work& work, int runs, bool sampled) {
   gpu::BatchRunner& batch = *backend.batch();
-  std::vector<gpu::Dispatch> rest =
-      batch.program({work.sequences * work.tokens, work.sequences, work.sequences, true})
-          .dispatches;
+  std::vector<gpu::Dispatch> rest = batch
+                                        .program({.rows = work.sequences * work.tokens,
+                                                  .sequences = work.sequences,
+                                                  .logits = work.sequences,
+                                                  .best = true,
+                                                  .samples = sampled,
+                                                  .singles = work.tokens == 1})
+                                        .dispatches;
   const auto name_of = [&](const gpu::Dispatch& dispatch) {
     return fmt::format("{} {}x{}", dispatch.kernel, dispatch.groups[0], dispatch.groups[1]);
   };
@@ -179,6 +185,14 @@ void check(gpu::GpuBackend& backend) {
   }
 }
 
+void start_sampling(gpu::GpuBackend& backend, std::uint32_t slot) {
+  const std::size_t vocabulary = backend.config().vocab_size;
+  const std::vector<float> counts(vocabulary);
+  const std::vector<std::uint8_t> uncounted(vocabulary);
+  backend.start_sampling(slot, {.top_p = 0.9F, .presence_penalty = 0.2F},
+                         {.random = slot, .counts = counts, .seen = {}, .uncounted = uncounted});
+}
+
 void measure(const std::string& model, const Options& options) {
   Clock::time_point begin = Clock::now();
   const auto weights = random_model(model);
@@ -198,7 +212,8 @@ void measure(const std::string& model, const Options& options) {
     const std::vector<TokenId> text = some_text(weights->config, work.tokens);
     std::vector<SequenceStep> steps;
     for (std::uint32_t slot = 0; slot < work.sequences; ++slot) {
-      steps.push_back({slot, text, Logits::Last});
+      steps.push_back({slot, text, Logits::Last, options.sampled});
+      if (options.sampled) start_sampling(backend, slot);
     }
     std::vector<TokenId> best(work.sequences);
     begin = Clock::now();
@@ -213,7 +228,7 @@ void measure(const std::string& model, const Options& options) {
         work.sequences, work.tokens, seconds * 1e3, tokens / seconds, rate / 1e12,
         rate / kPeak * 100, first);
     std::fflush(stdout);
-    if (options.kernels) measure_kernels(backend, work, options.runs);
+    if (options.kernels) measure_kernels(backend, work, options.runs, options.sampled);
   }
 }
 
@@ -231,6 +246,8 @@ int main(int count, char** arguments) {
         options.kernels = true;
       } else if (argument == "--half") {
         options.half = true;
+      } else if (argument == "--sampled") {
+        options.sampled = true;
       } else if (argument == "--check") {
         options.check = true;
       } else if (argument.starts_with("--runs=")) {

@@ -187,9 +187,7 @@ static inline uint sample_token(device float* logits, device const uint2* maxima
       if (is_off) continue;
       weights.counts = step == 0u;
       if (step == 2u) weights.least_weight = settings.min_p;
-      const uint first_level = step == 2u     ? kTokenLevel
-                               : all.gathered ? kKeyLevel
-                                              : kDistanceLevel;
+      const uint first_level = step == 2u ? kTokenLevel : kDistanceLevel;
       const Place place = search(all, weights, target, first_level, work, self);
       token = place.token;
       weights.last_key = place.key;

@@ -9,6 +9,9 @@
 
 constant constexpr uint kBuckets = 256;
 constant constexpr uint kCapacity = 3072;  // candidates in thread-group memory
+// Nearly always those above e^-8 of the largest fit there, and are what a selection leaves.
+constant constexpr uint kNearDistance = 8 * 2048;
+constant constexpr uint kFew = 256;  // candidates that a SIMD group keeps in registers
 
 struct Workspace {
   threadgroup uint4* keys;
@@ -215,9 +218,56 @@ static inline uint digit_reaching(Workspace work, ulong target) {
   return digit;
 }
 
-// Brings candidates into thread-group memory, if there is room: those that `path` leads to, and
-// with `before` also those that come before them in the order of distances.
-static inline Candidates gather(Candidates all, TokenWeights weights, Path path, bool before,
+// The sum of the measures, for all threads.
+static inline ulong sum_of_measures(Candidates all, TokenWeights weights, Workspace work,
+                                    GroupThread self) {
+  threadgroup_barrier(mem_flags::mem_threadgroup);  // the histogram before has been read
+  if (self.index == 0u) {
+    atomic_store_explicit(&work.low[0], 0u, memory_order_relaxed);
+    atomic_store_explicit(&work.high[0], 0u, memory_order_relaxed);
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  ulong sum = 0ul;
+  for (uint quad = self.index; quad < all.quads(); quad += self.count) {
+    const uint4 keys = candidate_keys(all, work, quad);
+    const uint4 tokens = candidate_tokens(all, work, quad);
+    sum += weights.measure(keys.x, tokens.x) + weights.measure(keys.y, tokens.y);
+    sum += weights.measure(keys.z, tokens.z) + weights.measure(keys.w, tokens.w);
+  }
+  sum = simd_prefix_sum_long(sum, self.lane);
+  if (self.lane == 31u) add_to_bucket(work, 0u, sum);
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  return sum_through(work, 0u);
+}
+
+// Whether a single candidate with a measure is left that `path` leads to: `place`, then.
+static inline bool only_candidate(Candidates all, TokenWeights weights, Path path,
+                                  thread Place& place, Workspace work, GroupThread self) {
+  threadgroup_barrier(mem_flags::mem_threadgroup);  // the number of before has been read
+  if (self.index == 0u) atomic_store_explicit(work.gathered, 0u, memory_order_relaxed);
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  const bool with_distance = path.mask.distance != 0u;
+  for (uint quad = self.index; quad < all.quads(); quad += self.count) {
+    const uint4 keys = candidate_keys(all, work, quad);
+    const uint4 tokens = candidate_tokens(all, work, quad);
+    for (uint i = 0u; i < 4u; ++i) {
+      if (!path.leads_to(place_of(weights, with_distance, keys[i], tokens[i]))) continue;
+      if (weights.measure(keys[i], tokens[i]) == 0ul) continue;
+      if (atomic_fetch_add_explicit(work.gathered, 1u, memory_order_relaxed) == 0u) {
+        work.partials[0] = keys[i];
+        work.partials[1] = tokens[i];
+      }
+    }
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  if (atomic_load_explicit(work.gathered, memory_order_relaxed) != 1u) return false;
+  place = place_of(weights, true, work.partials[0], work.partials[1]);
+  return true;
+}
+
+// Brings candidates into thread-group memory, if there is room: those of distances from `first` to
+// `last`.
+static inline Candidates gather(Candidates all, TokenWeights weights, uint first, uint last,
                                 Workspace work, GroupThread self) {
   threadgroup_barrier(mem_flags::mem_threadgroup);  // the number of before has been read
   if (self.index == 0u) atomic_store_explicit(work.gathered, 0u, memory_order_relaxed);
@@ -231,8 +281,7 @@ static inline Candidates gather(Candidates all, TokenWeights weights, Path path,
     uint count = 0u;
     for (uint i = 0u; i < 4u; ++i) {
       const Place place = place_of(weights, true, keys[i], 4u * quad + i);
-      const uint distance = place.distance & path.mask.distance;
-      stays[i] = (distance == path.value.distance || (before && distance < path.value.distance)) &&
+      stays[i] = place.distance >= first && place.distance <= last &&
                  weights.measure(place.key, place.token) != 0ul;
       count += stays[i] ? 1u : 0u;
     }
@@ -286,6 +335,86 @@ struct Target {
   }
 };
 
+// Gathered candidates in the registers of a SIMD group, which finds one without the others: bit by
+// bit instead of digit by digit.
+struct FewCandidates {
+  enum { kEach = kFew / 32 };  // of a lane
+  uint keys[kEach], tokens[kEach];
+  ulong measures[kEach];  // at most 2^44 each, so simd_sum_of_measures() takes eight
+
+  void load(Candidates all, TokenWeights weights, Workspace work, uint lane) {
+#pragma unroll
+    for (uint i = 0u; i < uint(kEach); ++i) {
+      const uint at = lane + 32u * i;
+      const bool inside = at < all.count;
+      keys[i] = inside ? ((threadgroup const uint*)work.keys)[at] : kAbsent;
+      tokens[i] = inside ? ((threadgroup const uint*)work.tokens)[at] : 0xffffffffu;
+      measures[i] = weights.measure(keys[i], tokens[i]);
+    }
+  }
+  ulong sum() const {
+    ulong all = 0ul;
+#pragma unroll
+    for (uint i = 0u; i < uint(kEach); ++i) all += measures[i];
+    return simd_sum_of_measures(all);
+  }
+
+  // The smallest of the values, of candidates that have a measure, through which the sum of
+  // measures reaches `rest`; then those beside it have none any more, and `rest` is what is left.
+  uint find(thread const uint* values, thread ulong& rest) {
+    uint least = 0xffffffffu, most = 0u;
+#pragma unroll
+    for (uint i = 0u; i < uint(kEach); ++i) {
+      if (measures[i] == 0ul) continue;
+      least = min(least, values[i]);
+      most = max(most, values[i]);
+    }
+    least = simd_min(least);
+    most = simd_max(most);
+    // Upper bits are those of all.
+    uint bit = 32u;
+    while (bit > 0u && ((least ^ most) >> (bit - 1u)) == 0u) --bit;
+    uint found = bit == 32u ? 0u : (least >> bit) << bit;
+    while (bit > 0u) {
+      --bit;
+      const uint through = found | ((1u << bit) - 1u);
+      ulong all = 0ul;
+#pragma unroll
+      for (uint i = 0u; i < uint(kEach); ++i) all += values[i] <= through ? measures[i] : 0ul;
+      if (simd_sum_of_measures(all) < rest) found |= 1u << bit;
+    }
+    ulong before = 0ul;
+#pragma unroll
+    for (uint i = 0u; i < uint(kEach); ++i) {
+      before += values[i] < found ? measures[i] : 0ul;
+      if (values[i] != found) measures[i] = 0ul;
+    }
+    rest -= simd_sum_of_measures(before);
+    return found;
+  }
+};
+
+// search() among at most kFew gathered candidates. `rest` as there.
+static inline Place search_few(Candidates all, TokenWeights weights, Target target, ulong rest,
+                               bool by_token, Workspace work, GroupThread self) {
+  threadgroup_barrier(mem_flags::mem_threadgroup);  // the place of before has been read
+  if (self.simdgroup == 0u) {
+    FewCandidates few;
+    few.load(all, weights, work, self.lane);
+    if (rest == 0ul) rest = target.of(few.sum());
+    uint key = 0u;
+    if (!by_token) key = few.find(few.keys, rest);
+    const uint token = few.find(few.tokens, rest);
+    if (self.lane == 0u) {
+      work.partials[0] = key;
+      work.partials[1] = token;
+    }
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  const Place place = {0u, work.partials[0], work.partials[1]};
+  return place;
+}
+
 // The token, of those that are left, with which the sum of measures reaches the target: in the
 // order of ids when `first_level` is kTokenLevel, else in that of probability, then of ids. Then
 // what is left is gathered when there is room, if all that comes after that token is dropped.
@@ -294,6 +423,14 @@ static inline Place search(thread Candidates& left, TokenWeights weights, Target
   Candidates among = left;
   Path path = {{0u, 0u, 0u}, {0u, 0u, 0u}};
   ulong rest = 0ul;  // to be reached; 0: the first histogram will tell
+  if (first_level == kDistanceLevel && !left.gathered) {
+    rest = target.of(sum_of_measures(left, weights, work, self));
+    const Candidates near = gather(left, weights, 0u, kNearDistance, work, self);
+    if (near.gathered && sum_of_measures(near, weights, work, self) >= rest) left = among = near;
+  }
+  if (among.gathered && among.count <= kFew) {
+    return search_few(among, weights, target, rest, first_level == kTokenLevel, work, self);
+  }
   for (uint level = first_level; level < kLevels; ++level) {
     if (level >= kTokenLevel && level + 1u < kLevels &&
         (kVocabSize - 1u) >> level_shift(level) == 0u) {
@@ -312,9 +449,12 @@ static inline Place search(thread Candidates& left, TokenWeights weights, Target
     path.append(level, digit);
 
     if (level < kKeyLevel && !among.gathered) {
-      among = gather(among, weights, path, level == kDistanceLevel, work, self);
+      const uint last = path.value.distance | (~path.mask.distance & 0xffffu);
+      const uint first = level == kDistanceLevel ? 0u : path.value.distance;
+      among = gather(among, weights, first, last, work, self);
       if (level == kDistanceLevel && among.gathered) left = among;
     }
+    if (among.gathered && only_candidate(among, weights, path, path.value, work, self)) break;
     // No other token has this key.
     if (level == kTokenLevel - 1u && sum == weights.measure(path.value.key, 0u)) {
       path.value.token = 0xffffffffu;

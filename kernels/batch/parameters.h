@@ -35,6 +35,7 @@ struct BatchMixParameters {
   uint row_stride;     // halves
   uint keeps;          // 1: `kept` of a sequence's last row becomes a shift state
   uint slot_floats;    // of a sequence's state
+  uint singles;        // 1: every sequence has one row, whose shift state is replaced at once
 };
 
 struct BatchKeepParameters {
@@ -82,7 +83,8 @@ struct BatchScanParameters {
   uint has_value_mix;  // 0 in layer 0: v becomes v_first
   uint matrix_stride;  // floats between two of r, k, v, and of the four products
   uint slot_floats;
-  uint parts;  // groups that share a head
+  uint parts;      // groups that share a head
+  uint sequences;  // of a group, one after the other: where each has one token
 };
 
 struct BatchGateParameters {

@@ -179,7 +179,7 @@ static inline void store_halves(device half* row, uint quad, float4 values) {
 // x is what x_in and the slices add up to, and is kept in x_out for the next stage: not in place,
 // because the next row needs x_in too. xx of a sequence's last row is kept in `last`. It becomes
 // the shift state only in the next stage, as `kept` of the stage before does here: until then rows
-// read the old one.
+// read the old one. Where every sequence has one row, nobody else does, and xx goes there at once.
 kernel void batch_mix(device const BatchRow* rows [[buffer(0)]],
                       device const uint* counts [[buffer(1)]],
                       device const float* x_in [[buffer(2)]],
@@ -234,6 +234,10 @@ kernel void batch_mix(device const BatchRow* rows [[buffer(0)]],
     for (uint m = 0u; m < GANDER_MOST_MIXES; ++m) {
       if (m >= parameters.mixes) break;
       store_halves(to + ulong(m) * parameters.matrix_stride, quad, xx + (before - xx) * mixes[m]);
+    }
+    if (parameters.singles != 0u) {
+      store_width_quad(kept_shift + slot, quad, xx);
+      continue;
     }
     if (is_last) store_width_quad(last + at, quad, xx);
     if (is_last && parameters.keeps != 0u) {
@@ -300,7 +304,15 @@ kernel void batch_best(device const float* logits [[buffer(0)]],
   const GroupThread self = group_thread(lane, simdgroup, simdgroups);
   device const float* from = logits + ulong(row) * kVocabSize;
   uint2 largest = uint2(0u, 0xffffffffu);
-  for (uint i = self.index; i < kVocabSize; i += self.count) {
+  const uint quads = kVocabSize % 4u == 0u ? kVocabSize / 4u : 0u;  // else rows begin anywhere
+#pragma unroll 4
+  for (uint quad = self.index; quad < quads; quad += self.count) {
+    const float4 logits_of_quad = ((device const float4*)from)[quad];
+    for (uint i = 0u; i < 4u; ++i) {
+      largest = larger(largest, uint2(ordered_bits(logits_of_quad[i]), 4u * quad + i));
+    }
+  }
+  for (uint i = 4u * quads + self.index; i < kVocabSize; i += self.count) {
     largest = larger(largest, uint2(ordered_bits(from[i]), i));
   }
   for (ushort distance = 16; distance > 0; distance /= 2) {

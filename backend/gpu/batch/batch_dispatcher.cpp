@@ -42,23 +42,23 @@ void BatchDispatcher::embed(Program& program) {
 void BatchDispatcher::mix(Program& program, std::uint32_t layer, const Before& before,
                           const Shift& shift) {
   const StateBuffers& state = memory_.state;
-  const BatchMixParameters parameters = {
-      before.slices,  vector_floats(),        shift.mixes,
-      input_halves(), buffers().input_stride, before.kept != nullptr ? 1U : 0U,
-      slot_floats()};
+  const bool keeps = before.kept != nullptr && !shape_.singles;
+  const BatchMixParameters parameters = {before.slices,  vector_floats(),         shift.mixes,
+                                         input_halves(), buffers().input_stride,  keeps ? 1U : 0U,
+                                         slot_floats(),  shape_.singles ? 1U : 0U};
   const View& from = x();
   if (before.slices > 0) turn_ = 1 - turn_;
-  const View& kept = before.kept != nullptr ? *before.kept : buffers().y;
-  const View& kept_shift = before.shift != nullptr ? *before.shift : shift.state;
-  recorder_.record(
-      program, "batch_mix", layer, 0,
-      {in(tables_.rows), in(tables_.counts), in(from), in(buffers().slices), out(x()),
-       in(shift.norm), in(shift.mix), in(state.in_all_slots(shift.state)), out(buffers().inputs),
-       out(shift.last), in(kept), out(state.in_all_slots(kept_shift))},
-      parameters,
-      {.groups = {shape_.rows, 1},
-       .threads = quad_threads(config().width),
-       .group_memory = 2 * GANDER_SUMS * sizeof(float)});
+  const View& kept = keeps ? *before.kept : buffers().y;
+  const View& kept_shift = keeps ? *before.shift : shift.state;
+  recorder_.record(program, "batch_mix", layer, 0,
+                   {in(tables_.rows), in(tables_.counts), in(from), in(buffers().slices), out(x()),
+                    in(shift.norm), in(shift.mix), in(state.in_all_slots(shift.state)),
+                    out(buffers().inputs), shape_.singles ? Binding{shift.last} : out(shift.last),
+                    keeps ? in(kept) : Binding{kept}, out(state.in_all_slots(kept_shift))},
+                   parameters,
+                   {.groups = {shape_.rows, 1},
+                    .threads = quad_threads(config().width),
+                    .group_memory = 2 * GANDER_SUMS * sizeof(float)});
 }
 
 void BatchDispatcher::multiply(Program& program, std::uint32_t layer,
@@ -192,17 +192,19 @@ void BatchDispatcher::recurrence(Program& program, std::uint32_t layer) const {
   const View& vectors = memory_.weights->layers[layer].vectors;
   const bool first = layer == 0;
   const ScanShape scan = scan_for(config(), shape_, memory_.state.half, recorder_.device().info());
-  recorder_.record(program, scan.kernel, layer, 0,
-                   {in(tables_.sequences), in(tables_.counts), in(b.projected), in(b.products),
-                    in(vectors), in_out(memory_.state.in_all_slots(memory_.state.matrix[layer])),
-                    first ? out(b.v_first) : Binding{b.v_first, b.v_first.size, 0}, out(b.values),
-                    out(b.bonuses), out(b.y)},
-                   BatchScanParameters{first ? 0U : 1U, vector_floats(), slot_floats(), scan.parts},
-                   {.groups = {config().heads * scan.parts, shape_.sequences},
-                    .threads = scan.threads,
-                    .group_memory = GANDER_SCAN_SCRATCH * sizeof(float),
-                    .constants = {{.index = GANDER_KERNEL_THREADS, .bits = scan.threads},
-                                  {.index = GANDER_KERNEL_GROUPS, .bits = scan.groups}}});
+  recorder_.record(
+      program, scan.kernel, layer, 0,
+      {in(tables_.sequences), in(tables_.counts), in(b.projected), in(b.products), in(vectors),
+       in_out(memory_.state.in_all_slots(memory_.state.matrix[layer])),
+       first ? out(b.v_first) : Binding{b.v_first, b.v_first.size, 0}, out(b.values),
+       out(b.bonuses), out(b.y)},
+      BatchScanParameters{first ? 0U : 1U, vector_floats(), slot_floats(), scan.parts,
+                          scan.sequences},
+      {.groups = {config().heads * scan.parts, groups_of(shape_.sequences, scan.sequences)},
+       .threads = scan.threads,
+       .group_memory = GANDER_SCAN_SCRATCH * sizeof(float),
+       .constants = {{.index = GANDER_KERNEL_THREADS, .bits = scan.threads},
+                     {.index = GANDER_KERNEL_GROUPS, .bits = scan.groups}}});
   const std::uint64_t vectors_bytes = std::uint64_t{vector_floats()} * sizeof(float);
   recorder_.record(
       program, "batch_gate", layer, 0,
@@ -230,10 +232,12 @@ void BatchDispatcher::channel_mix(Program& program, std::uint32_t layer) {
 void BatchDispatcher::head(Program& program) const {
   const BatchBuffers& b = buffers();
   const std::uint32_t layers = config().layers;
-  recorder_.record(program, "batch_keep", layers, 0,
-                   {in(tables_.sequences), in(tables_.counts), in(b.ffn_last),
-                    out(memory_.state.in_all_slots(memory_.state.ffn_shift[layers - 1]))},
-                   BatchKeepParameters{slot_floats()}, per_row(shape_.sequences, 0));
+  if (!shape_.singles) {
+    recorder_.record(program, "batch_keep", layers, 0,
+                     {in(tables_.sequences), in(tables_.counts), in(b.ffn_last),
+                      out(memory_.state.in_all_slots(memory_.state.ffn_shift[layers - 1]))},
+                     BatchKeepParameters{slot_floats()}, per_row(shape_.sequences, 0));
+  }
   if (shape_.logits == 0) return;
   recorder_.record(
       program, "batch_head_rows", layers, 0,

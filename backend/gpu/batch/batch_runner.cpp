@@ -80,9 +80,12 @@ void BatchRunner::run_part(std::span<float>& logits, std::span<TokenId>& best) {
   turn_ = 1 - turn_;
   device_.wait(in_flight_[turn]);
   const BatchTables& tables = memory_.buffers.tables[turn];
-  const BatchShape exact = {
-      static_cast<std::uint32_t>(rows_.size()), static_cast<std::uint32_t>(sequences_.size()),
-      static_cast<std::uint32_t>(wanted_.size()), !best.empty(), samples_ && !best.empty()};
+  const BatchShape exact = {static_cast<std::uint32_t>(rows_.size()),
+                            static_cast<std::uint32_t>(sequences_.size()),
+                            static_cast<std::uint32_t>(wanted_.size()),
+                            !best.empty(),
+                            samples_ && !best.empty(),
+                            rows_.size() == sequences_.size()};
   const Program& program = cached(exact, turn);
   write(device_, tables.rows, rows_);
   write(device_, tables.sequences, sequences_);

@@ -66,8 +66,12 @@ constexpr std::uint32_t kWidestFrom = 1024;
 }  // namespace
 
 BatchShape bucket_of(const BatchShape& exact) {
-  return {std::bit_ceil(exact.rows), std::bit_ceil(exact.sequences),
-          exact.logits > 0 ? std::bit_ceil(exact.logits) : 0, exact.best, exact.samples};
+  return {std::bit_ceil(exact.rows),
+          std::bit_ceil(exact.sequences),
+          exact.logits > 0 ? std::bit_ceil(exact.logits) : 0,
+          exact.best,
+          exact.samples,
+          exact.singles};
 }
 
 bool has_tiles(bool tensor, const DeviceInfo& info) {
@@ -115,9 +119,15 @@ ScanShape scan_for(const Config& config, const BatchShape& shape, bool half,
     return {kernel("batch_scan_256", "batch_scan_256_half"), 256, groups_of(config.head_size, 16)};
   }
   // With more groups than fit at once it is better that more fit.
-  if (shape.sequences * config.heads > info.cores) {
-    if (shape.rows == shape.sequences) {
-      return {kernel("batch_scan_64_single", "batch_scan_64_single_half"), 128, 1, 5};
+  const std::uint32_t heads = shape.sequences * config.heads;
+  if (heads > info.cores) {
+    if (shape.singles) {
+      // As many as make all groups fit at once, in fours, but then waves of them.
+      constexpr std::uint32_t kMost = 32;
+      const std::uint32_t groups = half ? 4 : 3;  // with more, registers do not suffice
+      const std::uint32_t each = groups_of(groups_of(heads, groups * info.cores), 4) * 4;
+      return {kernel("batch_scan_64_singles", "batch_scan_64_singles_half"), 128, 1,
+              std::min(each, kMost), groups};
     }
     return {kernel("batch_scan_64_many", "batch_scan_64_many_half"), 128, 1};
   }

@@ -20,6 +20,7 @@ struct BatchShape {
   std::uint32_t logits = 0;     ///< rows that want logits, at most rows
   bool best = false;            ///< the largest logit of these is found too,
   bool samples = false;         ///< or, for some, a token sampled
+  bool singles = false;         ///< every sequence has one row
 
   bool operator==(const BatchShape&) const = default;
 };
@@ -58,11 +59,13 @@ std::span<const std::uint32_t> telling_lengths(bool tensor);
 /// keep a large device busy. They depend on the model only: so does the order of a sum.
 std::uint32_t slices_for(const Config& config, std::uint32_t columns);
 
-/// The kernel of the recurrence, and how many groups share a head. `half`: S lies in halves.
+/// The kernel of the recurrence, how many groups share a head, or how many sequences a group has.
+/// `half`: S lies in halves.
 struct ScanShape {
   std::string_view kernel;
   std::uint32_t threads = 256;
   std::uint32_t parts = 1;
+  std::uint32_t sequences = 1;
   std::uint32_t groups = 1;  ///< that a core should hold at once
 };
 ScanShape scan_for(const Config& config, const BatchShape& shape, bool half,

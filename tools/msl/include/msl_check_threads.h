@@ -62,6 +62,7 @@ namespace metal {
 #define MSL_ATOMIC_LOAD_(p) (*(p))
 #define MSL_ATOMIC_STORE_(p, x) (*(p) = (x))
 #define MSL_ATOMIC_EXCHANGE_(p, x) (*(p) = (x))
+#define MSL_ATOMIC_FETCH_(name, p, x) (*(p) = (x))
 #define MSL_ATOMIC_COMPARE_(p, expected, x) (*(p) == *(expected) ? (*(p) = (x), true) : false)
 
 void threadgroup_barrier(mem_flags);
