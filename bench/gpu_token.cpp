@@ -118,6 +118,7 @@ void measure_sampling(gpu::GpuBackend& backend) {
       {"sample, greedy", {.temperature = 0.0F}},
       {"sample, temperature 1", {}},
       {"sample, top-p 0.5", {.top_p = 0.5F}},
+      {"sample, temp. 0.2, top-p 0.9", {.temperature = 0.2F, .top_p = 0.9F}},  // as if trained
       {"sample, temp. 2, top-p 0.9", {.temperature = 2.0F, .top_p = 0.9F}},
       {"sample, top-k 40, top-p 0.5", {.top_k = 40, .top_p = 0.5F}},
       {"sample, penalties, top-p 0.5",

@@ -1,8 +1,8 @@
 #pragma once
 
-// What the kernels `sample` and `batch_sample` share with the host. It lies in device memory instead
-// of being bound as constants: a recorded program stays as it is when settings change. Included by
-// the kernels and, inside namespace gander::gpu where `uint` is 32 bits, by C++.
+// What the kernels `sample` and `batch_sample` share with the host. It lies in device memory
+// instead of being bound as constants: a recorded program stays as it is when settings change.
+// Included by the kernels and, inside namespace gander::gpu where `uint` is 32 bits, by C++.
 
 // Written by the host before a generation. Neutral values as in SamplerSettings.
 struct SampleSettings {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/atomic_file.h"
+#include "base/zeroed_allocator.h"
 #include "model/config.h"
 
 namespace gander {
@@ -45,7 +46,7 @@ class State {
   std::size_t layer_size() const;
 
   std::uint32_t layers_ = 0, heads_ = 0, head_size_ = 0;
-  std::vector<float> values_;
+  std::vector<float, ZeroedAllocator<float>> values_;
 };
 
 /// A state on disk, with what is needed to go on from it.

@@ -129,6 +129,12 @@ void StateCache::insert(std::span<const TokenId> tokens, std::shared_ptr<const S
   erase_if_gone(id);
 }
 
+bool StateCache::serves(std::span<const TokenId> read, bool is_turn, std::string_view text,
+                        std::span<const TokenId> tokens) const {
+  return begins(read, text, tokens, false) ||
+         (is_turn && tokenizer_ != nullptr && begins(read, text, tokens, true));
+}
+
 bool StateCache::contains(std::span<const TokenId> tokens) const {
   const std::uint64_t id = prefix_hashes(tokens).back();
   const std::lock_guard lock(mutex_);

@@ -82,6 +82,11 @@ class StateCache {
   /// Throws Error when the state is not of this model's shape or `tokens` is empty.
   void insert(std::span<const TokenId> tokens, std::shared_ptr<const State> state, bool is_turn);
 
+  /// Whether find() could return a state for such a prompt that has read `read`, and was inserted
+  /// as the end of a turn or not.
+  bool serves(std::span<const TokenId> read, bool is_turn, std::string_view text,
+              std::span<const TokenId> tokens) const;
+
   /// Whether the state after `tokens` is in memory: then nobody need read it from a device.
   bool contains(std::span<const TokenId> tokens) const;
 

@@ -19,42 +19,62 @@ CacheThread::~CacheThread() {
   thread_.join();
 }
 
-void CacheThread::add(Job job) {
+void CacheThread::find(std::shared_ptr<const Submission> submission, OnFound on_found) {
   {
     const std::lock_guard lock(mutex_);
-    jobs_.push_back(std::move(job));
+    questions_.push_back({std::move(submission), std::move(on_found)});
   }
   wake_.notify_one();
 }
 
-void CacheThread::find(std::shared_ptr<const Submission> submission, OnFound on_found) {
-  add(Question{std::move(submission), std::move(on_found)});
-}
-
 void CacheThread::keep(std::vector<TokenId> tokens, std::shared_ptr<StateCopy> state,
                        bool is_turn) {
-  add(Gift{std::move(tokens), std::move(state), is_turn});
+  {
+    const std::lock_guard lock(mutex_);
+    gifts_.push_back({std::move(tokens), std::move(state), is_turn});
+  }
+  wake_.notify_one();
 }
 
 void CacheThread::run() {
   std::unique_lock lock(mutex_);
   while (true) {
-    wake_.wait(lock, [this] { return is_stopping_ || !jobs_.empty(); });
-    if (jobs_.empty()) return;
-    Job job = std::move(jobs_.front());
-    jobs_.pop_front();
-    const bool answers = !is_stopping_;
-    lock.unlock();
-    if (const Gift* gift = std::get_if<Gift>(&job)) {
-      try {
-        cache_->insert(gift->tokens, gift->state->state(), gift->is_turn);
-      } catch (...) {  // NOLINT(bugprone-empty-catch): see answer()
-      }
-    } else if (answers) {
-      answer(std::get<Question>(job));
+    wake_.wait(lock, [this] { return is_stopping_ || !questions_.empty() || !gifts_.empty(); });
+    if (is_stopping_) questions_.clear();
+    if (!questions_.empty()) {
+      const Question question = std::move(questions_.front());
+      questions_.pop_front();
+      const std::vector<Gift> gifts = take_gifts_for(*question.submission);
+      lock.unlock();
+      for (const Gift& gift : gifts) insert(gift);
+      answer(question);
+    } else if (!gifts_.empty()) {
+      const Gift gift = std::move(gifts_.front());
+      gifts_.pop_front();
+      lock.unlock();
+      insert(gift);
+    } else {
+      return;
     }
-    job = {};
     lock.lock();
+  }
+}
+
+/// Those that the answer may be.
+std::vector<CacheThread::Gift> CacheThread::take_gifts_for(const Submission& submission) {
+  std::vector<Gift> gifts;
+  std::erase_if(gifts_, [&](Gift& gift) {
+    if (!cache_->serves(gift.tokens, gift.is_turn, submission.text, submission.ids)) return false;
+    gifts.push_back(std::move(gift));
+    return true;
+  });
+  return gifts;
+}
+
+void CacheThread::insert(const Gift& gift) {
+  try {
+    cache_->insert(gift.tokens, gift.state->state(), gift.is_turn);
+  } catch (...) {  // NOLINT(bugprone-empty-catch): see answer()
   }
 }
 

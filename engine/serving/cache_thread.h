@@ -7,7 +7,6 @@
 #include <mutex>
 #include <optional>
 #include <thread>
-#include <variant>
 #include <vector>
 
 #include "engine/cache/state_cache.h"
@@ -24,7 +23,7 @@ struct FoundState {
 
 /// Asks the state cache, and gives it states, on a thread of its own: it may read a file, and
 /// states may have to come from a device, for which no text that is being generated should wait.
-/// One thing after the other, so that who asks finds all that was given before.
+/// Questions come first, but who asks finds what was given before.
 class CacheThread {
  public:
   using OnFound = std::function<void(std::optional<FoundState> found)>;
@@ -51,10 +50,10 @@ class CacheThread {
     std::shared_ptr<StateCopy> state;
     bool is_turn = false;
   };
-  using Job = std::variant<Question, Gift>;
 
-  void add(Job job);
   void run();
+  std::vector<Gift> take_gifts_for(const Submission& submission);
+  void insert(const Gift& gift);
   void answer(const Question& question);
 
   StateCache* const cache_;
@@ -62,7 +61,8 @@ class CacheThread {
   StatePool& pool_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<Job> jobs_;
+  std::deque<Question> questions_;
+  std::deque<Gift> gifts_;
   bool is_stopping_ = false;
   std::thread thread_;
 };
