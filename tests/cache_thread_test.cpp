@@ -1,0 +1,125 @@
+#include "engine/serving/cache_thread.h"
+
+#include <gtest/gtest.h>
+
+#include <latch>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "engine/cache/state_cache.h"
+#include "tests/support/cached_states.h"
+
+namespace gander {
+namespace {
+
+/// Writes down what happens, in its order.
+class Journal {
+ public:
+  void add(const std::string& entry) {
+    const std::lock_guard lock(mutex_);
+    entries_.push_back(entry);
+  }
+  std::vector<std::string> entries() const {
+    const std::lock_guard lock(mutex_);
+    return entries_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<std::string> entries_;
+};
+
+/// A backend that only holds states: the one held as number i is called names[i].
+class HoldingBackend final : public Backend {
+ public:
+  HoldingBackend(const Config& config, Journal& journal) : config_(config), journal_(journal) {}
+
+  const Config& config() const override { return config_; }
+  std::string description() const override { return "holding"; }
+  void forward(std::span<const TokenId>, Logits, std::span<float>) override {}
+  std::uint32_t slots() const override { return 1; }
+  void step(std::span<const SequenceStep>, std::span<float>, std::span<TokenId>) override {}
+  void read_state(State&, std::uint32_t) const override { ADD_FAILURE() << "all are held"; }
+  void write_state(const State&, std::uint32_t) override {}
+  void reset(std::uint32_t) override {}
+  std::unique_ptr<HeldState> hold_state(std::uint32_t) override;
+
+  std::string next_name;
+  std::latch first_begun{1}, first_may_end{1};
+
+ private:
+  class Held;
+
+  Config config_;
+  Journal& journal_;
+};
+
+class HoldingBackend::Held final : public HeldState {
+ public:
+  Held(HoldingBackend& backend, std::string name) : backend_(backend), name_(std::move(name)) {}
+  void read(State&) const override {
+    if (name_ == "first") {
+      backend_.first_begun.count_down();
+      backend_.first_may_end.wait();
+    }
+    backend_.journal_.add("read " + name_);
+  }
+  void write_to(std::uint32_t) const override {}
+
+ private:
+  HoldingBackend& backend_;
+  std::string name_;
+};
+
+std::unique_ptr<HeldState> HoldingBackend::hold_state(std::uint32_t) {
+  return std::make_unique<Held>(*this, next_name);
+}
+
+std::shared_ptr<const Submission> question(const Model& model, const std::string& text) {
+  auto submission = std::make_shared<Submission>();
+  submission->text = text;
+  submission->ids = prompt_tokens(model, text);
+  return submission;
+}
+
+// While the first state is being read more are given, and asked for.
+TEST(CacheThread, QuestionsWaitOnlyForWhatTheyMayBeAnsweredWith) {
+  const Model model = shape_of_model();
+  Journal journal;
+  HoldingBackend backend(model.config(), journal);
+  StatePool pool(model.config(), 0);
+  StateCache cache(model);
+  std::latch answered{2};
+  {
+    CacheThread thread(&cache, backend, pool);
+    const auto keep = [&](const std::string& name, const std::string& text, bool is_turn) {
+      backend.next_name = name;
+      thread.keep(prompt_tokens(model, text), std::make_shared<StateCopy>(backend, 0, pool),
+                  is_turn);
+    };
+    const auto find = [&](const std::string& name, const std::string& text) {
+      thread.find(question(model, text),
+                  [&journal, &answered, name](std::optional<FoundState> found) {
+                    journal.add(name + (found ? " found" : " not found"));
+                    answered.count_down();
+                  });
+    };
+    keep("first", "one thing", true);
+    backend.first_begun.wait();
+    keep("other", "something else", true);
+    keep("snapshot", "a long", false);
+    keep("turn", "a long text", true);
+    find("unknown", "nobody said this");
+    find("known", "a long text and more");
+    backend.first_may_end.count_down();
+    answered.wait();
+  }  // what was given is kept even so
+  const std::vector<std::string> expected = {"read first", "unknown not found", "read snapshot",
+                                             "read turn",  "known found",       "read other"};
+  EXPECT_EQ(journal.entries(), expected);
+  EXPECT_EQ(cache.statistics().memory_states, 4U);
+}
+
+}  // namespace
+}  // namespace gander
