@@ -4,7 +4,7 @@ import { once } from "node:events";
 import http from "node:http";
 import { createInterface } from "node:readline";
 
-const executable = process.env.GANDER_SERVER ?? "build/gander-server";
+export const executable = process.env.GANDER_SERVER ?? "build/gander-server";
 
 // Resolves to { url, pid, stop(), kill(), lines } when it listens.
 export async function startServer(...options) {

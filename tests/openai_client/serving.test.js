@@ -1,10 +1,11 @@
 // Many clients at once, clients that misbehave, and servers that end: what must not be lost or
 // mixed up.
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import http from "node:http";
 import net from "node:net";
 import { test } from "node:test";
-import { metric, post, startServer, until } from "./server.js";
+import { executable, metric, post, startServer, until } from "./server.js";
 
 const forever = { max_tokens: 100000, logit_bias: { 0: -100 }, stream: true };
 
@@ -14,6 +15,22 @@ function textOf(events) {
   return all.slice(0, -1).map((each) => JSON.parse(each.slice(6)))
     .map((chunk) => chunk.choices[0].text).join("");
 }
+
+test("a shell completes its options", () => {
+  const bash = execFileSync(executable, ["--completion", "bash"]).toString();
+  const complete = (...words) => execFileSync("/bin/bash", {
+    input: `${bash}compopt() { :; }; COMP_WORDS=(gander-server ${words.join(" ")})
+      COMP_CWORD=${words.length}; _gander_server; echo "\${COMPREPLY[*]}"`,
+  }).toString().trim();
+  assert.equal(complete("model.gguf", "--state-f"), "--state-folder");
+  assert.equal(complete("--log-level", "w"), "warn");
+  assert.equal(complete("--completion", ""), "bash zsh fish");
+  assert.equal(complete("tests/openai_client/serving.te"), "tests/openai_client/serving.test.js");
+  const zsh = execFileSync(executable, ["--completion", "zsh"]).toString();
+  assert.match(zsh, /^#compdef gander-server\n[^]*'--state-folder\[.*:FOLDER:_files -\/'/);
+  const fish = execFileSync(executable, ["--completion", "fish"]).toString();
+  assert.match(fish, /^complete -c gander-server -l log-level -x -a 'debug info warn error off'/m);
+});
 
 test("1,000 streams at once: none lost, none mixed up", async () => {
   const server = await startServer("--slots", "64");
