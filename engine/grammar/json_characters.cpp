@@ -21,7 +21,7 @@ CodeSet complement(CodeSet set) {
 }
 
 void add_characters(Pushdown& automaton, std::uint32_t from, const CodeSet& set, std::uint32_t to) {
-  for (const CodePoints& range : complement(complement(set))) {
+  for (const CodePoints& range : set) {
     for (std::uint32_t code = range.first; code <= std::min(range.second, 0x1FU); ++code) {
       static constexpr std::string_view kShort = "\bb\tt\nn\ff\rr";
       const std::size_t at = kShort.find(static_cast<char>(code));

@@ -258,9 +258,10 @@ struct CharacterAutomaton {
   Pushdown graph;
   std::vector<CodeSet> sets;
 
+  // In order, once: each is used for every number of characters read.
   void add_set(std::uint32_t from, CodeSet set, std::uint32_t to) {
     graph.add_call(from, static_cast<std::uint32_t>(sets.size()), to);
-    sets.push_back(std::move(set));
+    sets.push_back(complement(complement(std::move(set))));
   }
 };
 
