@@ -58,22 +58,30 @@ if(TARGET gander_server)
   install(TARGETS gander_server RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT runtime)
 endif()
 
-# The executable writes its own completion scripts.
-if(TARGET gander_app AND NOT CMAKE_CROSSCOMPILING)
-  set(completions ${PROJECT_BINARY_DIR}/completions)
+# The executables write their own completion scripts.
+function(gander_install_completions program)
+  set(folder ${PROJECT_BINARY_DIR}/completions)
+  set(bash ${folder}/${program})
+  set(zsh ${folder}/_${program})
+  set(fish ${folder}/${program}.fish)
   add_custom_command(
-    OUTPUT ${completions}/gander ${completions}/_gander ${completions}/gander.fish
-    COMMAND ${CMAKE_COMMAND} -E make_directory ${completions}
-    COMMAND gander_app completion bash > ${completions}/gander
-    COMMAND gander_app completion zsh > ${completions}/_gander
-    COMMAND gander_app completion fish > ${completions}/gander.fish
-    DEPENDS gander_app
+    OUTPUT ${bash} ${zsh} ${fish}
+    COMMAND ${CMAKE_COMMAND} -E make_directory ${folder}
+    COMMAND ${ARGN} bash > ${bash}
+    COMMAND ${ARGN} zsh > ${zsh}
+    COMMAND ${ARGN} fish > ${fish}
+    DEPENDS ${ARGV1}
     VERBATIM)
-  add_custom_target(gander_completions ALL DEPENDS ${completions}/gander)
-  install(FILES ${completions}/gander DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
+  add_custom_target(${program}_completions ALL DEPENDS ${bash})
+  install(FILES ${bash} DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
           COMPONENT runtime)
-  install(FILES ${completions}/_gander DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions
+  install(FILES ${zsh} DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions COMPONENT runtime)
+  install(FILES ${fish} DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d
           COMPONENT runtime)
-  install(FILES ${completions}/gander.fish
-          DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d COMPONENT runtime)
+endfunction()
+if(TARGET gander_app AND NOT CMAKE_CROSSCOMPILING)
+  gander_install_completions(gander gander_app completion)
+endif()
+if(TARGET gander_server AND NOT CMAKE_CROSSCOMPILING)
+  gander_install_completions(gander-server gander_server --completion)
 endif()

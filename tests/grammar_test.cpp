@@ -12,6 +12,7 @@
 #include <regex>
 #include <set>
 #include <thread>
+#include <tuple>
 #include <valijson/adapters/nlohmann_json_adapter.hpp>
 #include <valijson/schema.hpp>
 #include <valijson/schema_parser.hpp>
@@ -158,8 +159,12 @@ class Schemas {
         "^a+b*$", "^(ab|cd){2,3}$", "x[0-9]?y", "^[A-Z][a-z]{1,4}$", "^\\d{3}-\\w+",
         "b$",     "^[^a-y]*$",      "a|^b$",    "^(?:\"|\\\\)+$"};
     switch (below(3)) {
-      case 0:
-        return {{"type", "string"}, {"pattern", kPatterns[below(kPatterns.size())]}};
+      case 0: {
+        Json schema = {{"type", "string"}, {"pattern", kPatterns[below(kPatterns.size())]}};
+        if (below(2) == 0) schema["minLength"] = below(5);  // each pattern has texts of 4 to 6
+        if (below(2) == 0) schema["maxLength"] = 6 + below(3);
+        return schema;
+      }
       case 1: {
         const std::size_t least = below(4);
         return {{"type", "string"}, {"minLength", least}, {"maxLength", least + below(5)}};
@@ -175,6 +180,10 @@ class Schemas {
     if (below(3) != 0) schema[below(2) == 0 ? "minimum" : "exclusiveMinimum"] = low;
     if (below(3) != 0)
       schema["maximum"] = low + 1 + static_cast<int>(below(below(2) == 0 ? 4 : 2000));
+    if (below(4) == 0) {
+      schema["multipleOf"] = 1 + below(30);
+      if (schema.contains("maximum")) schema["maximum"] = low + 31;
+    }
     return schema;
   }
 
@@ -191,6 +200,13 @@ class Schemas {
 
   Json array(int depth) {
     Json schema = {{"type", "array"}};
+    if (below(5) == 0) {
+      schema["items"] = {{"enum", {"a", 1, nullptr, "b", 2.5, 1.0}}};
+      schema["uniqueItems"] = true;
+      if (below(2) == 0) schema["minItems"] = below(5);
+      if (below(2) == 0) schema["maxItems"] = 4 + below(3);
+      return schema;
+    }
     if (below(4) == 0) {
       schema["items"] = {any(depth + 1), any(depth + 1)};  // as valijson knows lists
       schema["additionalItems"] = below(2) == 0 ? Json(false) : any(depth + 1);
@@ -298,6 +314,18 @@ TEST(Grammar, AcceptsWhatItShould) {
       {R"({"format": "uuid", "type": "string"})",
        {R"("01234567-89ab-cdef-0123-456789abcdef")"},
        {R"("0123")"}},
+      {R"({"pattern": "^(ab|é)*$", "minLength": 3, "maxLength": 4})",
+       {R"("ééé")", R"("abé")", R"("abab")", R"("éabé")"},
+       {R"("éé")", R"("ab")", R"("")", R"("ababé")", R"("ééééé")", R"("aba")"}},
+      {R"({"pattern": "\\n$", "minLength": 2})",
+       {R"("a\n")", R"("\n\n")", R"("日本\n")"},
+       {R"("\n")", R"("日本")"}},
+      {R"({"pattern": "b", "maxLength": 2})",
+       {R"("b")", R"("ab")", R"("b😀")"},
+       {R"("b😀a")", R"("a")"}},
+      {R"({"type": "string", "format": "date", "minLength": 1})",
+       {R"("2026-02-28")"},
+       {R"("soon")", R"("")"}},
       {R"({"allOf": [{"minLength": 1, "maxLength": 9}, {"minLength": 2, "maxLength": 3}]})",
        {R"("ab")", R"("abc")"},
        {R"("a")", R"("abcd")"}},
@@ -316,6 +344,10 @@ TEST(Grammar, AcceptsWhatItShould) {
       {R"({"type": "integer", "minimum": -5.5, "exclusiveMaximum": -2})",
        {"-5", "-3"},
        {"-6", "-2", "0", "3"}},
+      {R"({"type": "integer", "multipleOf": 7})",
+       {"0", "7", "-14", "777", "999999999999994"},
+       {"1", "-8", "70.0", "-0", "999999999999995", "07"}},
+      {R"({"multipleOf": 1.0, "maximum": 12})", {"12", "-3", "0"}, {"1.5", "13", "1.0", "1e1"}},
       {R"({"type": "number", "exclusiveMinimum": 0, "maximum": 1})",
        {"0.5", "1", "1.0", "0.00000000000001"},
        {"0", "0.0", "1.01", "-0.5", "2", "1e-1"}},
@@ -332,6 +364,13 @@ TEST(Grammar, AcceptsWhatItShould) {
        {"[1]", "[1,2]", "[1, 2,3, 3]"},
        {"[]", "[2]", "[1,3]", "[1,2,2]"}},
       {R"({"type": "array", "prefixItems": [{"const": 1}]})", {"[]", "[1]"}, {"[1,2]"}},
+      {R"({"items": {"$ref": "#/$defs/color"}, "uniqueItems": true, "minItems": 1, "maxItems": 2, "$defs": {"color": {"enum": ["red", "green", "blue", "red", 5], "type": "string"}}})",
+       {R"(["red"])", R"(["blue", "red"])", R"(["green","blue"])"},
+       {"[]", R"(["red","red"])", R"(["red","green","blue"])", R"(["red"]])", R"([,"red"])", "[5]",
+        R"(["red",])"}},
+      {R"({"type": "array", "items": {"enum": [1, 1.0, "1"]}, "uniqueItems": true})",
+       {"[]", "[1]", R"([1,"1"])", R"(["1", 1])"},
+       {"[1,1]", "[1.0]", R"(["1",1,"1"])", R"([1,1.0])"}},
       {R"({"enum": ["a", 1, null, {"k": [true]}], "type": ["string", "object"]})",
        {R"("a")", R"({"k":[true]})"},
        {"1", "null", R"({"k": [true]})"}},
@@ -361,6 +400,21 @@ TEST(Grammar, AcceptsWhatItShould) {
   }
 }
 
+TEST(Grammar, MultiplesAreWhatDivisionSays) {
+  for (const auto& [divisor, low, high] : std::vector<std::tuple<int, int, int>>{
+           {2, -7, 130}, {3, 0, 99}, {12, -1200, -13}, {25, 7, 1004}}) {
+    const auto grammar = compile({{"type", "integer"},
+                                  {"multipleOf", divisor},
+                                  {"exclusiveMinimum", low},
+                                  {"maximum", high}});
+    for (int value = -1500; value <= 1500; ++value) {
+      ASSERT_EQ(accepts(*grammar, std::to_string(value)),
+                value > low && value <= high && value % divisor == 0)
+          << value << ", multiples of " << divisor;
+    }
+  }
+}
+
 TEST(Grammar, RefusesWhatItCannotPromise) {
   const std::vector<std::pair<const char*, const char*>> cases = {
       {"{", "the schema is no JSON"},
@@ -368,8 +422,22 @@ TEST(Grammar, RefusesWhatItCannotPromise) {
       {R"({"properties": {"a/b": {"not": {}}}})",
        "schema #/properties/a~1b: 'not' is not supported"},
       {R"({"anyOf": [{}, {"patternProperties": {}}]})", "schema #/anyOf/1: 'patternProperties'"},
-      {R"({"type": "array", "uniqueItems": true})", "'uniqueItems' is not supported"},
-      {R"({"type": "integer", "multipleOf": 2})", "'multipleOf' is not supported"},
+      {R"({"type": "array", "uniqueItems": true})", "schema #: 'uniqueItems' is supported for"},
+      {R"({"items": {"enum": [1, [2]]}, "uniqueItems": true})", "no objects or arrays"},
+      {R"({"items": {"enum": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]}, "uniqueItems": true})",
+       "at most 10 constants"},
+      {R"({"items": {"enum": [1, 2], "minimum": 2}, "uniqueItems": true})",
+       "beside 'enum' and 'const' only 'type'"},
+      {R"({"items": {"enum": [1, 2]}, "uniqueItems": true, "minItems": 3})",
+       "the schema accepts nothing"},
+      {R"({"prefixItems": [{"const": 1}], "items": {"const": 1}, "uniqueItems": true})",
+       "'uniqueItems' is supported for"},
+      {R"({"items": {"const": 1}, "uniqueItems": "yes"})", "'uniqueItems' is a boolean"},
+      {R"({"type": "number", "multipleOf": 0.01})", "'multipleOf' is supported for whole numbers"},
+      {R"({"type": "integer", "multipleOf": 0})", "'multipleOf' is supported for whole numbers"},
+      {R"({"type": "integer", "multipleOf": 99991})", "the schema is too large"},
+      {R"({"type": "integer", "multipleOf": 9, "minimum": 10, "maximum": 17})",
+       "the schema accepts nothing"},
       {R"({"type": "strnig"})", "schema #/type: there is no type \"strnig\""},
       {R"({"$ref": "#/$defs/a"})", "'$ref' to '#/$defs/a': there is no such place"},
       {R"({"$ref": "other.json"})", "only what is in the same schema"},
@@ -381,7 +449,8 @@ TEST(Grammar, RefusesWhatItCannotPromise) {
        "schema #: 'oneOf' is supported where"},
       {R"({"oneOf": [{"properties": {"a": {"const": 1}}}, {"properties": {"a": {"const": 2}}}]})",
        "0 and 1 are not"},
-      {R"({"type": "string", "pattern": "a", "maxLength": 3})", "'pattern' together with"},
+      {R"({"type": "string", "pattern": "^a{4}", "maxLength": 3})", "the schema accepts nothing"},
+      {R"({"pattern": "^.*$", "maxLength": 100000000})", "the schema is too large"},
       {R"({"pattern": "(?=a)b"})",
        "schema #/pattern: the pattern is not understood at its byte 1: look-around"},
       {R"({"pattern": "a(b"})", "')' is missing"},

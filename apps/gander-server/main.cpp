@@ -12,6 +12,7 @@
 #include <new>
 
 #include "apps/gander-server/server.h"
+#include "apps/gander/completion_script.h"
 #include "apps/gander/help.h"
 #include "apps/gander/options.h"
 #include "apps/gander/terminal.h"
@@ -36,6 +37,7 @@ struct Options {
   std::uint32_t drain_seconds = 30;
   std::uint32_t request_seconds = 600;
   std::string log_level = "info";
+  std::string completion;  ///< the shell whose script is to be printed
 };
 
 void add_options(CLI::App& program, Options& options) {
@@ -83,6 +85,9 @@ void add_options(CLI::App& program, Options& options) {
   add("Options", "--log-level", options.log_level, "what is logged to stderr",
       "debug|info|warn|error|off")
       ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}));
+  add("Options", "--completion", options.completion, "print a completion script for a shell",
+      kShells)
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}));
 }
 
 // Every connection is a file descriptor.
@@ -167,6 +172,11 @@ int run_program(int argc, char** argv) {
     return 0;
   } catch (const CLI::ParseError& error) {
     fail("{}", explain(program, error));
+  }
+  if (!options.completion.empty()) {
+    print(completion_script(program, options.completion));
+    flush_output();
+    return 0;
   }
   spdlog::set_default_logger(spdlog::stderr_color_mt("gander-server"));
   spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%l%$ %v");

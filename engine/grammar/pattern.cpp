@@ -1,32 +1,20 @@
 #include "engine/grammar/pattern.h"
 
 #include <algorithm>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
+#include "engine/grammar/json_characters.h"
 
 namespace gander {
 namespace {
 
-constexpr std::uint32_t kLast = 0x10FFFF;
 constexpr std::uint32_t kEndless = ~std::uint32_t{0};
 constexpr std::uint32_t kMostRepeats = 10'000;
 constexpr int kDeepestGroups = 50;  // groups in groups
-
-using CodeSet = std::vector<CodePoints>;
-
-CodeSet complement(CodeSet set) {
-  std::ranges::sort(set);
-  CodeSet result;
-  std::uint32_t next = 0;
-  for (const auto& [low, high] : set) {
-    if (low > next) result.emplace_back(next, low - 1);
-    next = std::max(next, high + 1);
-  }
-  if (next <= kLast) result.emplace_back(next, kLast);
-  return result;
-}
 
 const CodeSet kDigitSet = {{'0', '9'}};
 const CodeSet kWordSet = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
@@ -265,68 +253,57 @@ class Parser {
   std::size_t at_ = 0;
 };
 
-// Code points as JSON has them in a string, each in one form.
-void add_set(Pushdown& automaton, std::uint32_t from, const CodeSet& set, std::uint32_t to) {
-  for (const CodePoints& range : complement(complement(set))) {
-    for (std::uint32_t code = range.first; code <= std::min(range.second, 0x1FU); ++code) {
-      static constexpr std::string_view kShort = "\bb\tt\nn\ff\rr";
-      const std::size_t at = kShort.find(static_cast<char>(code));
-      const std::string escape = code != 0 && at != std::string_view::npos
-                                     ? fmt::format("\\{}", kShort[at + 1])
-                                     : fmt::format("\\u{:04x}", code);
-      automaton.add_skip(automaton.add_text(from, escape), to);
-    }
-    std::uint32_t low = std::max(range.first, 0x20U);
-    for (const std::uint32_t special : {std::uint32_t{'"'}, std::uint32_t{'\\'}}) {
-      if (low > special || special > range.second) continue;
-      const char escape[] = {'\\', static_cast<char>(special)};
-      automaton.add_skip(automaton.add_text(from, {escape, 2}), to);
-      if (low < special) automaton.add_edge(from, CodePoints{low, special - 1}, to);
-      low = special + 1;
-    }
-    if (low <= range.second) automaton.add_edge(from, CodePoints{low, range.second}, to);
-  }
-}
+// A pattern as an automaton over characters: a call of number i reads one of sets[i].
+struct CharacterAutomaton {
+  Pushdown graph;
+  std::vector<CodeSet> sets;
 
-std::uint32_t add_node(Pushdown& automaton, std::uint32_t from, const Node& node) {
+  // In order, once: each is used for every number of characters read.
+  void add_set(std::uint32_t from, CodeSet set, std::uint32_t to) {
+    graph.add_call(from, static_cast<std::uint32_t>(sets.size()), to);
+    sets.push_back(complement(complement(std::move(set))));
+  }
+};
+
+std::uint32_t add_node(CharacterAutomaton& automaton, std::uint32_t from, const Node& node) {
   switch (node.kind) {
     case Node::Kind::Set: {
-      const std::uint32_t to = automaton.add_state();
-      add_set(automaton, from, node.set, to);
+      const std::uint32_t to = automaton.graph.add_state();
+      automaton.add_set(from, node.set, to);
       return to;
     }
     case Node::Kind::Sequence:
       for (const Node& part : node.parts) from = add_node(automaton, from, part);
       return from;
     case Node::Kind::Choice: {
-      const std::uint32_t to = automaton.add_state();
+      const std::uint32_t to = automaton.graph.add_state();
       for (const Node& part : node.parts) {
-        const std::uint32_t begin = automaton.add_state();
-        automaton.add_skip(from, begin);
-        automaton.add_skip(add_node(automaton, begin, part), to);
+        const std::uint32_t begin = automaton.graph.add_state();
+        automaton.graph.add_skip(from, begin);
+        automaton.graph.add_skip(add_node(automaton, begin, part), to);
       }
       return to;
     }
     case Node::Kind::Repeat: {
       const Node& part = node.parts[0];
       for (std::uint32_t i = 0; i < node.least; ++i) {
-        const std::uint32_t begin = automaton.add_state();
-        automaton.add_skip(from, begin);
+        const std::uint32_t begin = automaton.graph.add_state();
+        automaton.graph.add_skip(from, begin);
         from = add_node(automaton, begin, part);
       }
-      const std::uint32_t to = automaton.add_state();
-      automaton.add_skip(from, to);
+      const std::uint32_t to = automaton.graph.add_state();
+      automaton.graph.add_skip(from, to);
       if (node.most == kEndless) {
-        const std::uint32_t begin = automaton.add_state();
-        automaton.add_skip(to, begin);
-        automaton.add_skip(add_node(automaton, begin, part), to);
+        const std::uint32_t begin = automaton.graph.add_state();
+        automaton.graph.add_skip(to, begin);
+        automaton.graph.add_skip(add_node(automaton, begin, part), to);
         return to;
       }
       for (std::uint32_t i = node.least; i < node.most; ++i) {
-        const std::uint32_t begin = automaton.add_state();
-        automaton.add_skip(from, begin);
+        const std::uint32_t begin = automaton.graph.add_state();
+        automaton.graph.add_skip(from, begin);
         from = add_node(automaton, begin, part);
-        automaton.add_skip(from, to);
+        automaton.graph.add_skip(from, to);
       }
       return to;
     }
@@ -335,69 +312,66 @@ std::uint32_t add_node(Pushdown& automaton, std::uint32_t from, const Node& node
 }
 
 // Any characters, from a state on and back to it.
-void add_anything(Pushdown& automaton, std::uint32_t state) {
-  add_set(automaton, state, {{0, kLast}}, state);
+void add_anything(CharacterAutomaton& automaton, std::uint32_t state) {
+  automaton.add_set(state, {{0, kLastCodePoint}}, state);
+}
+
+// From its state 0 to its state 1.
+CharacterAutomaton characters_of(const std::vector<Branch>& branches) {
+  CharacterAutomaton automaton;
+  Pushdown& graph = automaton.graph;
+  const std::uint32_t from = graph.add_state();
+  const std::uint32_t to = graph.add_state();
+  for (const Branch& branch : branches) {
+    const std::uint32_t begin = graph.add_state();
+    graph.add_skip(from, begin);
+    if (!branch.from_start) add_anything(automaton, begin);
+    const std::uint32_t first = graph.add_state();
+    graph.add_skip(begin, first);
+    const std::uint32_t last = add_node(automaton, first, branch.node);
+    const std::uint32_t end = graph.add_state();
+    graph.add_skip(last, end);
+    if (!branch.to_end) add_anything(automaton, end);
+    graph.add_skip(end, to);
+  }
+  return automaton;
 }
 
 }  // namespace
 
-std::uint32_t add_pattern(Pushdown& automaton, std::uint32_t from, std::string_view pattern) {
-  const std::vector<Branch> branches = Parser(pattern).parse();
+std::uint32_t add_pattern(Pushdown& automaton, std::uint32_t from, std::string_view pattern,
+                          const Lengths& lengths) {
+  const CharacterAutomaton characters = characters_of(Parser(pattern).parse());
   const std::uint32_t to = automaton.add_state();
-  for (const Branch& branch : branches) {
-    const std::uint32_t begin = automaton.add_state();
-    automaton.add_skip(from, begin);
-    if (!branch.from_start) add_anything(automaton, begin);
-    const std::uint32_t first = automaton.add_state();
-    automaton.add_skip(begin, first);
-    const std::uint32_t last = add_node(automaton, first, branch.node);
-    const std::uint32_t end = automaton.add_state();
-    automaton.add_skip(last, end);
-    if (!branch.to_end) add_anything(automaton, end);
-    automaton.add_skip(end, to);
+  // Each state here is one there together with how many characters were read, as far as it matters.
+  using Place = std::pair<std::uint32_t, std::uint32_t>;
+  std::map<Place, std::uint32_t> known = {{{0, 0}, from}};
+  std::vector<Place> waiting = {{0, 0}};
+  const auto state_at = [&](const Place& place) {
+    const auto [found, is_new] = known.try_emplace(place, 0);
+    if (is_new) {
+      found->second = automaton.add_state();
+      waiting.push_back(place);
+    }
+    return found->second;
+  };
+  while (!waiting.empty()) {
+    const auto [inside, read] = waiting.back();
+    waiting.pop_back();
+    const std::uint32_t state = known.at({inside, read});
+    if (inside == 1 && read >= lengths.least) automaton.add_skip(state, to);
+    const Pushdown::State& there = characters.graph.state(inside);
+    for (const std::uint32_t target : there.skips) {
+      automaton.add_skip(state, state_at({target, read}));
+    }
+    if (read == lengths.most) continue;
+    const std::uint32_t next =
+        lengths.most == Lengths::kNoLimit ? std::min(read + 1, lengths.least) : read + 1;
+    for (const Pushdown::Call& call : there.calls) {
+      add_characters(automaton, state, characters.sets[call.rule], state_at({call.target, next}));
+    }
   }
   return to;
-}
-
-void add_character(Pushdown& automaton, std::uint32_t from, std::uint32_t to) {
-  for (const CodePoints& range :
-       {CodePoints{0x20, '"' - 1}, CodePoints{'"' + 1, '\\' - 1}, CodePoints{'\\' + 1, kLast}}) {
-    automaton.add_edge(from, range, to);
-  }
-  const std::uint32_t escape = automaton.add_text(from, "\\");
-  for (const char letter : std::string_view("\"\\/bfnrt")) {
-    automaton.add_edge(escape, static_cast<unsigned char>(letter),
-                       static_cast<unsigned char>(letter), to);
-  }
-  // A code unit in four hexadecimal digits; the halves of a surrogate pair only together.
-  const auto add_digits = [&](std::uint32_t at, std::string_view digits, std::uint32_t target) {
-    for (const char digit : digits) {
-      const auto byte = static_cast<unsigned char>(digit);
-      automaton.add_edge(at, byte, byte, target);
-    }
-  };
-  static constexpr std::string_view kHex = "0123456789abcdefABCDEF";
-  std::uint32_t rest[4];  // so many digits are left
-  rest[0] = to;
-  for (int left = 1; left < 4; ++left) {
-    rest[left] = automaton.add_state();
-    add_digits(rest[left], kHex, rest[left - 1]);
-  }
-  const std::uint32_t unit = automaton.add_text(escape, "u");
-  add_digits(unit, "0123456789abcefABCEF", rest[3]);
-  const std::uint32_t d = automaton.add_state();
-  add_digits(unit, "dD", d);
-  add_digits(d, "01234567", rest[2]);
-  const std::uint32_t high = automaton.add_state();
-  add_digits(d, "89abAB", high);
-  const std::uint32_t high_next = automaton.add_state();
-  add_digits(high, kHex, high_next);
-  const std::uint32_t high_last = automaton.add_state();
-  add_digits(high_next, kHex, high_last);
-  const std::uint32_t low = automaton.add_text(high_last, "\\u");
-  const std::uint32_t low_d = automaton.add_state();
-  add_digits(low, "dD", low_d);
-  add_digits(low_d, "cdefCDEF", rest[2]);
 }
 
 }  // namespace gander

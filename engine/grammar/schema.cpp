@@ -97,14 +97,9 @@ void check_keywords(const Schema& schema, const std::string& path) {
                                           "unevaluatedItems",
                                           "$dynamicRef",
                                           "$recursiveRef"};
-  for (const auto& [key, value] : schema.items()) {
-    const bool is_harmless =
-        (key == "uniqueItems" && value == false) ||
-        (key == "multipleOf" && value == 1 && part(schema, "type", "") == "integer");
-    if (is_one_of(key, kRefused) ||
-        ((key == "uniqueItems" || key == "multipleOf") && !is_harmless)) {
-      fail("schema {}: '{}' is not supported", path, key);
-    }
+  for (const auto& item : schema.items()) {
+    const std::string& key = item.key();
+    if (is_one_of(key, kRefused)) fail("schema {}: '{}' is not supported", path, key);
   }
 }
 
@@ -126,9 +121,10 @@ std::vector<std::string> types_of(const Schema& schema, const std::string& path)
       return std::ranges::any_of(keywords, [&](const char* key) { return schema.contains(key); });
     };
     if (has_any({"properties", "required", "additionalProperties"})) types.emplace_back("object");
-    if (has_any({"items", "prefixItems", "minItems", "maxItems"})) types.emplace_back("array");
+    if (has_any({"items", "prefixItems", "minItems", "maxItems", "uniqueItems"}))
+      types.emplace_back("array");
     if (has_any({"minLength", "maxLength", "pattern"})) types.emplace_back("string");
-    if (has_any({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})) {
+    if (has_any({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})) {
       types.emplace_back("number");
     }
     if (types.empty()) types = {"object", "array", "string", "number", "boolean", "null"};

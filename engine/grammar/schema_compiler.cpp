@@ -1,15 +1,20 @@
 #include "engine/grammar/schema_compiler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdlib>
 #include <deque>
+#include <initializer_list>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
+#include "engine/grammar/json_characters.h"
 #include "engine/grammar/number.h"
 #include "engine/grammar/pattern.h"
 #include "engine/grammar/schema.h"
@@ -17,8 +22,9 @@
 namespace gander {
 namespace {
 
-constexpr std::uint32_t kNoLimit = ~std::uint32_t{0};
-constexpr double kLargest = 1e15;  // numbers have up to kMostDigits digits
+constexpr std::uint32_t kNoLimit = Lengths::kNoLimit;
+constexpr std::size_t kMostUnique = 10;  // constants; every set of them is a state
+constexpr double kLargest = 1e15;        // numbers have up to kMostDigits digits
 constexpr int kDeepestSchema = 64;
 constexpr int kMostSchemas = 20'000;
 
@@ -36,6 +42,13 @@ std::optional<std::string> pattern_of_format(const Schema& format) {
   if (format == "date-time") return fmt::format("^({})T({})$", kDate, kTime);
   if (format == "uuid") return fmt::format("^{}$", kUuid);
   return std::nullopt;  // others only describe
+}
+
+// Beside what only describes.
+bool has_only(const Schema& schema, std::initializer_list<std::string_view> keywords) {
+  return std::ranges::all_of(schema.items(), [&](const auto& item) {
+    return is_annotation(item.key()) || std::ranges::find(keywords, item.key()) != keywords.end();
+  });
 }
 
 class SchemaCompiler {
@@ -101,16 +114,10 @@ class SchemaCompiler {
 
   void add_object_schema(const Schema& schema, const std::string& path, std::uint32_t from,
                          std::uint32_t to) {
-    const auto has_only = [&](std::initializer_list<std::string_view> keywords) {
-      return std::ranges::all_of(schema.items(), [&](const auto& item) {
-        return is_annotation(item.key()) ||
-               std::ranges::find(keywords, item.key()) != keywords.end();
-      });
-    };
-    if (schema.contains("$ref") && has_only({"$ref"}) && schema["$ref"].is_string()) {
+    if (schema.contains("$ref") && has_only(schema, {"$ref"}) && schema["$ref"].is_string()) {
       return out_.add_call(from, rule_of(schema["$ref"], path), to);
     }
-    if (schema.contains("allOf") && has_only({"allOf"}) && schema["allOf"].size() == 1) {
+    if (schema.contains("allOf") && has_only(schema, {"allOf"}) && schema["allOf"].size() == 1) {
       return add_schema(schema["allOf"][0], below(below(path, "allOf"), "0"), from, to);
     }
     if (schema.contains("$ref") || schema.contains("allOf")) {
@@ -127,7 +134,7 @@ class SchemaCompiler {
       rest.erase(choice);
       for (std::size_t i = 0; i < alternatives.size(); ++i) {
         const std::string at = below(below(path, choice), std::to_string(i));
-        if (has_only({choice})) {
+        if (has_only(schema, {choice})) {
           add_schema(alternatives[i], at, from, to);
         } else {
           add_schema(document_.both(rest, alternatives[i], at), at, from, to);
@@ -136,10 +143,10 @@ class SchemaCompiler {
       return;
     }
     if (schema.contains("const") || schema.contains("enum")) {
-      if (!has_only({"const", "type"}) && !has_only({"enum", "type"})) {
-        fail("schema {}: beside 'enum' and 'const' only 'type' is supported", path);
+      for (const Schema& value : constants_of(schema, path)) {
+        out_.add_skip(out_.add_text(from, value.dump()), to);
       }
-      return add_constants(schema, path, from, to);
+      return;
     }
     for (const std::string& type : types_of(schema, path)) {
       const std::uint32_t begin = out_.add_state();
@@ -166,8 +173,11 @@ class SchemaCompiler {
     }
   }
 
-  void add_constants(const Schema& schema, const std::string& path, std::uint32_t from,
-                     std::uint32_t to) {
+  // What `const` or `enum` names and `type` allows.
+  std::vector<Schema> constants_of(const Schema& schema, const std::string& path) const {
+    if (!has_only(schema, {"const", "type"}) && !has_only(schema, {"enum", "type"})) {
+      fail("schema {}: beside 'enum' and 'const' only 'type' is supported", path);
+    }
     Schema values = Schema::array();
     if (schema.contains("const")) {
       values.push_back(schema["const"]);
@@ -175,14 +185,15 @@ class SchemaCompiler {
       values = schema["enum"];
     }
     if (!values.is_array()) fail("schema {}: 'enum' is an array", path);
-    const std::vector<std::string> types =
-        schema.contains("type") ? types_of(schema, path) : std::vector<std::string>();
-    for (const Schema& value : values) {
-      const bool suits = std::ranges::any_of(types, [&](const std::string& type) {
+    if (!schema.contains("type")) return values;
+    const std::vector<std::string> types = types_of(schema, path);
+    std::vector<Schema> suitable;
+    std::ranges::copy_if(values, std::back_inserter(suitable), [&](const Schema& value) {
+      return std::ranges::any_of(types, [&](const std::string& type) {
         return type == value.type_name() || (type == "integer" && value.is_number_integer());
       });
-      if (suits || types.empty()) out_.add_skip(out_.add_text(from, value.dump()), to);
-    }
+    });
+    return suitable;
   }
 
   // A comma or colon, with a space or not.
@@ -357,6 +368,10 @@ class SchemaCompiler {
     if (!schema.contains(rest) && listed > 0 && least <= listed) item = false;
 
     std::uint32_t at = out_.add_text(from, "[");
+    if (schema.contains("uniqueItems") && schema["uniqueItems"] != false) {
+      if (schema["uniqueItems"] != true) fail("schema {}: 'uniqueItems' is a boolean", path);
+      return add_unique_items(listed == 0 ? item : Schema(true), path, {least, most}, at, to);
+    }
     std::uint32_t written = 0;
     const auto next_entry = [&] {
       if (written >= least) add_byte(at, ']', to);
@@ -393,6 +408,45 @@ class SchemaCompiler {
     if (written >= least) add_byte(at, ']', to);
   }
 
+  // Each of a few constants at most once, after the bracket: a state for each set of those that
+  // were written.
+  void add_unique_items(const Schema& items, const std::string& path, const Lengths& lengths,
+                        std::uint32_t from, std::uint32_t to) {
+    const Schema item = document_.both(items, true, path);
+    std::vector<Schema> values;
+    if (item.is_object() && (item.contains("const") || item.contains("enum"))) {
+      for (const Schema& value : constants_of(item, path)) {
+        if (std::ranges::find(values, value) == values.end()) values.push_back(value);
+      }
+    }
+    if (values.empty() || values.size() > kMostUnique ||
+        std::ranges::any_of(values, [](const Schema& value) { return value.is_structured(); })) {
+      fail(
+          "schema {}: 'uniqueItems' is supported for items that are one of at most {} constants, "
+          "no objects or arrays",
+          path, kMostUnique);
+    }
+    std::vector<std::uint32_t> rules;
+    for (const Schema& value : values) {
+      rules.push_back(out_.add_rule());
+      out_.end_rule(out_.add_text(out_.start(rules.back()), value.dump()));
+    }
+    std::vector<std::uint32_t> states = {from};
+    while (states.size() < std::size_t{1} << values.size()) states.push_back(out_.add_state());
+    for (std::size_t set = 0; set < states.size(); ++set) {
+      const auto written = static_cast<std::uint32_t>(std::popcount(set));
+      if (written >= lengths.least && written <= lengths.most) add_byte(states[set], ']', to);
+      if (written >= lengths.most) continue;
+      const std::uint32_t entry = out_.add_state();
+      if (set == 0) out_.add_skip(from, entry);
+      if (set != 0) add_separator(states[set], ',', entry);
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        const std::size_t bit = std::size_t{1} << i;
+        if ((set & bit) == 0) out_.add_call(entry, rules[i], states[set | bit]);
+      }
+    }
+  }
+
   void add_string(const Schema& schema, const std::string& path, std::uint32_t from,
                   std::uint32_t to) {
     const std::uint32_t least = count(schema, "minLength", 0, path);
@@ -401,21 +455,15 @@ class SchemaCompiler {
     std::optional<std::string> pattern;
     if (schema.contains("pattern")) {
       if (!schema["pattern"].is_string()) fail("schema {}: 'pattern' is a string", path);
-      if (is_bounded) {
-        fail(
-            "schema {}: 'pattern' together with 'minLength' or 'maxLength' is not supported; say "
-            "the length in the pattern",
-            path);
-      }
       pattern = schema["pattern"];
-    } else if (schema.contains("format") && !is_bounded) {
+    } else if (schema.contains("format")) {
       pattern = pattern_of_format(schema["format"]);
     }
     if (!pattern && !is_bounded) return out_.add_call(from, any_string(), to);
     std::uint32_t at = out_.add_text(from, "\"");
     if (pattern) {
       try {
-        at = add_pattern(out_, at, *pattern);
+        at = add_pattern(out_, at, *pattern, {least, most});
       } catch (const Error& error) {
         fail("schema {}: {}", below(path, "pattern"), error.what());
       }
@@ -452,9 +500,22 @@ class SchemaCompiler {
     }
   }
 
+  // Of `multipleOf`. What a fraction divides, readers do not agree on.
+  std::uint32_t divisor(const Schema& schema, const std::string& path) const {
+    const auto found = schema.find("multipleOf");
+    if (found == schema.end()) return 1;
+    const double value = found->is_number() ? found->get<double>() : 0;
+    if (value < 1 || value > kLargestDivisor || value != std::floor(value)) {
+      fail("schema {}: 'multipleOf' is supported for whole numbers from 1 to {}", path,
+           kLargestDivisor);
+    }
+    return static_cast<std::uint32_t>(value);
+  }
+
   void add_number(const Schema& schema, const std::string& type, const std::string& path,
                   std::uint32_t from, std::uint32_t to) {
-    const bool integer = type == "integer";
+    const std::uint32_t multiple_of = divisor(schema, path);
+    const bool integer = type == "integer" || schema.contains("multipleOf");
     // Of two bounds on one side the nearer one counts.
     const auto nearer = [&](const char* plain, const char* exclusive, bool is_low) {
       const std::optional<Bound> one = bound(schema, plain, false, path);
@@ -470,20 +531,20 @@ class SchemaCompiler {
                              b->is_exclusive ? "!" : "")
                : std::string();
     };
-    const auto [found, is_new] =
-        numbers_.try_emplace(fmt::format("{} {} {}", type, text(low), text(high)), 0);
+    const auto [found, is_new] = numbers_.try_emplace(
+        fmt::format("{} {} {} {}", integer, multiple_of, text(low), text(high)), 0);
     if (is_new) {
       found->second = out_.add_rule();
       const std::uint32_t begin = out_.start(found->second);
       std::uint32_t end = out_.add_state();
-      if (!low && !high) {
+      if (!low && !high && multiple_of == 1) {
         // No exponent but after one digit, so that no number is larger than a double.
         end = add_pattern(out_, begin,
                           integer ? "^(0|-?[1-9]\\d{0,14})$"
                                   : "^-?((0|[1-9]\\d{0,14})(\\.\\d{1,15})?|"
                                     "[1-9](\\.\\d{1,15})?[eE][+-]?\\d{1,2})$");
       } else {
-        add_numbers(out_, begin, low, high, integer, end);
+        add_numbers(out_, begin, low, high, {integer, multiple_of}, end);
       }
       out_.end_rule(end);
     }

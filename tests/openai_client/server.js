@@ -1,9 +1,10 @@
 // Starts gander-server for a test, and stops it.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import http from "node:http";
 import { createInterface } from "node:readline";
 
-const executable = process.env.GANDER_SERVER ?? "build/gander-server";
+export const executable = process.env.GANDER_SERVER ?? "build/gander-server";
 
 // Resolves to { url, pid, stop(), kill(), lines } when it listens.
 export async function startServer(...options) {
@@ -33,6 +34,23 @@ export async function startServer(...options) {
       return (await over)[0];
     },
   };
+}
+
+// POSTs JSON over a connection of its own; resolves to the whole body.
+export function post(url, path, body) {
+  return new Promise((resolve, reject) => {
+    const request = http.request(url + path, {
+      method: "POST", agent: false, headers: { "Content-Type": "application/json" },
+    }, (response) => {
+      let text = "";
+      response.setEncoding("utf8");
+      response.on("data", (piece) => { text += piece; });
+      response.on("end", () => resolve({ status: response.statusCode, text }));
+      response.on("error", reject);
+    });
+    request.on("error", reject);
+    request.end(JSON.stringify(body));
+  });
 }
 
 // The value of a metric.

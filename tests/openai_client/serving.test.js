@@ -1,32 +1,13 @@
-// Many clients at once, clients that misbehave, and servers that end: what must not be lost, mixed
-// up or read twice.
+// Many clients at once, clients that misbehave, and servers that end: what must not be lost or
+// mixed up.
 import assert from "node:assert/strict";
-import { mkdtempSync } from "node:fs";
+import { execFileSync } from "node:child_process";
 import http from "node:http";
 import net from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { test } from "node:test";
-import { metric, startServer, until } from "./server.js";
+import { executable, metric, post, startServer, until } from "./server.js";
 
 const forever = { max_tokens: 100000, logit_bias: { 0: -100 }, stream: true };
-
-// POSTs JSON over a connection of its own; resolves to the whole body.
-function post(url, path, body) {
-  return new Promise((resolve, reject) => {
-    const request = http.request(url + path, {
-      method: "POST", agent: false, headers: { "Content-Type": "application/json" },
-    }, (response) => {
-      let text = "";
-      response.setEncoding("utf8");
-      response.on("data", (piece) => { text += piece; });
-      response.on("end", () => resolve({ status: response.statusCode, text }));
-      response.on("error", reject);
-    });
-    request.on("error", reject);
-    request.end(JSON.stringify(body));
-  });
-}
 
 function textOf(events) {
   const all = events.split("\n\n").filter((each) => each.startsWith("data: "));
@@ -35,11 +16,21 @@ function textOf(events) {
     .map((chunk) => chunk.choices[0].text).join("");
 }
 
-const chat = async (url, messages, more = {}) => {
-  const { status, text } = await post(url, "/v1/chat/completions", { messages, ...more });
-  assert.equal(status, 200, text);
-  return JSON.parse(text);
-};
+test("a shell completes its options", () => {
+  const bash = execFileSync(executable, ["--completion", "bash"]).toString();
+  const complete = (...words) => execFileSync("/bin/bash", {
+    input: `${bash}compopt() { :; }; COMP_WORDS=(gander-server ${words.join(" ")})
+      COMP_CWORD=${words.length}; _gander_server; echo "\${COMPREPLY[*]}"`,
+  }).toString().trim();
+  assert.equal(complete("model.gguf", "--state-f"), "--state-folder");
+  assert.equal(complete("--log-level", "w"), "warn");
+  assert.equal(complete("--completion", ""), "bash zsh fish");
+  assert.equal(complete("tests/openai_client/serving.te"), "tests/openai_client/serving.test.js");
+  const zsh = execFileSync(executable, ["--completion", "zsh"]).toString();
+  assert.match(zsh, /^#compdef gander-server\n[^]*'--state-folder\[.*:FOLDER:_files -\/'/);
+  const fish = execFileSync(executable, ["--completion", "fish"]).toString();
+  assert.match(fish, /^complete -c gander-server -l log-level -x -a 'debug info warn error off'/m);
+});
 
 test("1,000 streams at once: none lost, none mixed up", async () => {
   const server = await startServer("--slots", "64");
@@ -100,36 +91,6 @@ test("a client that reads nothing, or goes away, frees its slot within a second"
   await until(async () => (await metric(server.url, "gander_clients_too_slow_total")) === 1, 5000);
   await until(async () => (await running()) === 0, 1000);
   slow.destroy();
-  assert.equal(await server.stop(), 0);
-});
-
-test("after a restart, and after kill -9, a turn reads only what is new", async () => {
-  const folder = mkdtempSync(join(tmpdir(), "gander-states-"));
-  const options = ["--slots", "2", "--state-folder", folder];
-  let server = await startServer(...options);
-  const messages = [{
-    role: "user",
-    content: Array.from({ length: 120 }, (_, i) => `The cat saw ${i} birds in the old garden.`).join(" "),
-  }];
-  const turn = async () => {
-    const reply = await chat(server.url, messages, { max_tokens: 24, seed: 1 });
-    messages.push(reply.choices[0].message, { role: "user", content: "And then?" });
-    const { prompt_tokens: all, prompt_tokens_details: { cached_tokens: cached } } = reply.usage;
-    return { all, read: all - cached };
-  };
-  const first = await turn();
-  assert.ok(first.all > 1000 && first.read === first.all, JSON.stringify(first));
-  assert.ok((await turn()).read < 20);
-  assert.equal(await server.stop(), 0);
-
-  server = await startServer(...options);
-  assert.ok((await turn()).read < 20);
-  await server.stop("SIGKILL");
-
-  server = await startServer(...options);
-  // What was being written when it was killed may be read again: one turn, not the conversation.
-  const after = await turn();
-  assert.ok(after.read < 60, JSON.stringify(after));
   assert.equal(await server.stop(), 0);
 });
 

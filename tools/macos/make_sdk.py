@@ -22,7 +22,9 @@ HEADERS = ["any-macos-any", "any-macos.13-any", "aarch64-macos.13-none"]
 ARC_FUNCTIONS = ["objc_autoreleasePoolPush", "objc_autoreleasePoolPop", "objc_retain", "objc_release"]
 
 # Headers of these Debian packages are the same on all systems.
-PORTABLE_HEADERS = ["fmt", "nlohmann", "CLI", "xxhash.h", "editline", "histedit.h"]
+PORTABLE_HEADERS = [
+    "fmt", "nlohmann", "CLI", "spdlog", "boost", "xxhash.h", "editline", "histedit.h",
+]
 
 FRAMEWORK = "/System/Library/Frameworks/{0}.framework/Versions/{1}/{0}"
 

@@ -27,6 +27,7 @@ set(CMAKE_FIND_ROOT_PATH ${GANDER_SDK})
 set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
 set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
 set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
-foreach(package fmt nlohmann_json CLI11)
+foreach(package fmt nlohmann_json CLI11 spdlog)
   set(${package}_DIR ${CMAKE_CURRENT_LIST_DIR}/packages)
 endforeach()
+set(Boost_NO_BOOST_CMAKE ON) # only headers, found in the SDK
