@@ -7,6 +7,12 @@ set(GANDER_TRANSLATE_SOURCES ${GANDER_MSL_DIR}/translate.py ${GANDER_MSL_DIR}/ms
 # Every GPU thread is code of its own that switches stacks. Aliasing: kernels read blocks of bytes
 # through pointers to words, as GPU code does. No fused operations: one rounding each, everywhere.
 set(GANDER_MSL_OPTIONS -w -O2 -fno-strict-aliasing -ffp-contract=off -fno-math-errno)
+if(GANDER_SANITIZE)
+  list(APPEND GANDER_MSL_OPTIONS -O1)
+endif()
+if(GANDER_FUZZERS)
+  list(APPEND GANDER_MSL_OPTIONS -fno-sanitize=fuzzer-no-link) # no fuzzer gets there
+endif()
 
 # gander_translate_kernels(target file.metal...): the target runs these kernels on the CPU.
 function(gander_translate_kernels target)

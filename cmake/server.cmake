@@ -30,7 +30,7 @@ add_custom_command(
           ${PROJECT_SOURCE_DIR}/cmake/embed_page.cmake
   DEPENDS ${GANDER_PAGE_FILES} ${PROJECT_SOURCE_DIR}/cmake/embed_page.cmake
   VERBATIM)
-set_source_files_properties(${page} PROPERTIES SKIP_LINTING ON)
+set_source_files_properties(${page} PROPERTIES SKIP_LINTING ON SKIP_UNITY_BUILD_INCLUSION ON)
 
 # What Asio and Beast are made of is compiled once, in http/boost.cpp.
 add_library(gander_server_headers INTERFACE)

@@ -52,7 +52,7 @@ bool State::fits(const Config& config) const {
 
 namespace {
 
-constexpr char kMagic[8] = {'G', 'A', 'N', 'D', 'S', 'T', 'A', 'T'};
+constexpr char kStateMagic[8] = {'G', 'A', 'N', 'D', 'S', 'T', 'A', 'T'};
 constexpr std::uint32_t kVersion = 1;
 
 // The head of a state file, little endian; tokens, note, values and an XXH64 of all before follow.
@@ -73,7 +73,7 @@ template <typename Write>
 void write_parts(const State& state, std::uint64_t fingerprint, std::span<const TokenId> tokens,
                  std::string_view note, const Write& write) {
   Header header{};
-  std::memcpy(header.magic, kMagic, sizeof kMagic);
+  std::memcpy(header.magic, kStateMagic, sizeof kStateMagic);
   header.version = kVersion;
   header.layers = state.layers();
   header.heads = state.heads();
@@ -164,7 +164,7 @@ SavedState parse_state(std::span<const std::byte> bytes, const std::string& path
     fail("{} is no state file: {} bytes are too few", path, bytes.size());
   }
   std::memcpy(&header, bytes.data(), sizeof header);
-  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) {
+  if (std::memcmp(header.magic, kStateMagic, sizeof kStateMagic) != 0) {
     fail("{} is no state file: it does not begin with GANDSTAT", path);
   }
   if (header.version != kVersion) {
@@ -215,7 +215,8 @@ SavedState parse_state(std::span<const std::byte> bytes, const std::string& path
 SavedState read_state(const std::string& path, const Config& config) {
   const MappedFile file(path);
   const std::span<const std::byte> bytes = file.bytes();
-  if (bytes.size() < sizeof kMagic || std::memcmp(bytes.data(), kMagic, sizeof kMagic) != 0) {
+  if (bytes.size() < sizeof kStateMagic ||
+      std::memcmp(bytes.data(), kStateMagic, sizeof kStateMagic) != 0) {
     return read_tuned_state(open_checkpoint(path), config);
   }
   SavedState saved = parse_state(bytes, path);

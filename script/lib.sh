@@ -59,31 +59,50 @@ run_tests() {
   return $status
 }
 
-# run_directly PRESET EXECUTABLE FILTER: one process for each core, not one for each test. Under
-# sanitizers starting takes longer than most tests. Prints what fails, and the counts.
+# run_directly PRESET (EXECUTABLE FILTER)...: in processes of many tests each, not one for each test.
+# Under sanitizers starting takes longer than most tests. There are more processes than cores, so
+# that at the end no core is left with a long one. Prints what fails, and the counts.
 run_directly() {
-  local folder executable="$2" filter="$3" shards index failed=0 log
+  local folder shards executable index failed=0
   folder="$(build_folder "$1")"
-  shards="$(cores)"
-  local jobs=()
-  for ((index = 0; index < shards; ++index)); do
-    LSAN_OPTIONS="suppressions='$PWD/tests/leak_suppressions.txt':print_suppressions=0" \
-      GTEST_TOTAL_SHARDS="$shards" GTEST_SHARD_INDEX="$index" \
-      "$folder/$executable" --gtest_brief=1 --gtest_filter="$filter" \
-      >"$folder/$executable.$index.log" 2>&1 </dev/null &
-    jobs+=($!)
-  done
-  for ((index = 0; index < shards; ++index)); do
-    log="$folder/$executable.$index.log"
-    if wait "${jobs[index]}"; then
-      grep -E "^\[ +PASSED +\] [1-9]" "$log" || die "$executable ran no tests"
-    else
-      cat "$log" >&2
-      failed=1
-    fi
+  shards=$((4 * $(cores)))
+  shift
+  rm -f "$folder"/*_tests.*.log
+  local jobs=("$@")
+  # shellcheck disable=SC2016  # expanded by the inner shell
+  while [ $# -gt 0 ]; do
+    for ((index = 0; index < shards; ++index)); do
+      printf '%s\0' "$folder/$1" "$2" "$shards" "$index"
+    done
+    shift 2
+  done | xargs -0 -n 4 -P "$(cores)" bash -c 'run_shard "$0" "$@"' || failed=1
+  for ((index = 0; index < ${#jobs[@]}; index += 2)); do
+    executable="${jobs[index]}"
+    cat "$folder/$executable".*.log | awk -v name="$executable" '
+      /^\[ +PASSED +\] / { passed += $4 }
+      /^\[ +SKIPPED +\] [0-9]+ tests?,/ { skipped += $4 }
+      END { print name ": " passed + 0 " passed, " skipped + 0 " skipped"; exit passed == 0 }' ||
+      die "$executable ran no tests"
   done
   return $failed
 }
+
+# One of run_directly's processes. Its log has every test, so that one that ends the process without
+# a word is the last in it.
+run_shard() {  # executable, filter, shards, index
+  local log="$1.$4.log" status=0
+  LSAN_OPTIONS="suppressions='$PWD/tests/leak_suppressions.txt':print_suppressions=0" \
+    GTEST_TOTAL_SHARDS="$3" GTEST_SHARD_INDEX="$4" \
+    "$1" --gtest_filter="$2" >"$log" 2>&1 </dev/null || status=$?
+  [ $status != 0 ] || return 0
+  {
+    sed -E '/^\[( RUN      |       OK|-+)\]/d' "$log"
+    echo "error: exit code $status: $1, process $4 of $3; the end of $log:"
+    tail -n 5 "$log"
+  } >&2
+  return 1
+}
+export -f run_shard
 
 print_counts() {  # all, failed, skipped, disabled
   echo "$(($1 - $2 - $3 - $4)) passed, $2 failed, $(($3 + $4)) skipped"

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backend/gpu/gpu_backend.h"
@@ -100,13 +101,11 @@ TEST(GpuPersistent, WideQuantisedModels) {
 
 TEST(GpuPersistent, AnyNumberOfBlocksAndSlots) {
   const std::shared_ptr<const Weights> weights = synthetic(small_config(), DataType::Q4_K);
-  const std::vector<TokenId> text = some_tokens(weights->config, 2);
-  for (const std::uint32_t blocks : {7U, 8U, 19U}) {
-    for (const std::uint32_t kilobytes : {99U, 227U}) {
-      const std::unique_ptr<GpuBackend> backend =
-          persistent(weights, {.resident_groups = blocks, .max_group_memory = kilobytes << 10});
-      EXPECT_LT(error_of(*backend, weights, 2), kTokenTolerance) << blocks << " " << kilobytes;
-    }
+  using Shape = std::pair<std::uint32_t, std::uint32_t>;
+  for (const auto& [blocks, kilobytes] : {Shape{7, 99}, {7, 227}, {8, 99}, {19, 227}}) {
+    const std::unique_ptr<GpuBackend> backend =
+        persistent(weights, {.resident_groups = blocks, .max_group_memory = kilobytes << 10});
+    EXPECT_LT(error_of(*backend, weights, 2), kTokenTolerance) << blocks << " " << kilobytes;
   }
 }
 

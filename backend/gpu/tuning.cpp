@@ -14,7 +14,7 @@ namespace gander::gpu {
 namespace {
 
 // A stage of all layers is timed this often after once for warming up; the shortest time counts.
-constexpr int kRounds = 5;
+constexpr int kTuningRounds = 5;
 
 using Setting = std::function<void(LaunchShapes&)>;
 
@@ -99,7 +99,7 @@ std::vector<Choice> choices(const Config& config, const DeviceInfo& info) {
 
 double seconds_of(Device& device, const Program& program) {
   double least = 0;
-  for (int round = -1; round < kRounds; ++round) {
+  for (int round = -1; round < kTuningRounds; ++round) {
     const auto begin = std::chrono::steady_clock::now();
     device.wait(device.submit(program.dispatches));
     const double seconds =

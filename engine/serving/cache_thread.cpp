@@ -83,7 +83,7 @@ void CacheThread::answer(const Question& question) {
   try {
     if (auto cached = cache_->find(question.submission->text, question.submission->ids)) {
       auto copy = std::make_shared<StateCopy>(backend_, cached->state, pool_);
-      found.emplace(std::move(*cached), std::move(copy));
+      found = FoundState{std::move(*cached), std::move(copy)};
     }
   } catch (...) {  // NOLINT(bugprone-empty-catch): a cache that fails costs a computation
     found.reset();

@@ -54,7 +54,7 @@ class OnlyBoundParts {
   const Dispatch& dispatch_;
 };
 
-struct Pipeline {
+struct EmulatedPipeline {
   const msl::Kernel* kernel;
   std::vector<FunctionConstant> given;
   msl::FunctionConstants constants;
@@ -92,13 +92,13 @@ class EmulatedDevice final : public Device {
  private:
   std::byte* at(const View& view) const;
   void run(const Dispatch& dispatch) const;
-  void check(const Dispatch& dispatch, const Pipeline& pipeline) const;
+  void check(const Dispatch& dispatch, const EmulatedPipeline& pipeline) const;
   void check_writes(const msl::Kernel& kernel, std::size_t index, const Binding& binding) const;
 
   Order order_;
   DeviceInfo info_;
   std::vector<Memory> buffers_;
-  std::vector<Pipeline> pipelines_;
+  std::vector<EmulatedPipeline> pipelines_;
   std::uint64_t waited_ = 0;  // the latest submission that was waited for
   // While a dispatch runs, what it does not bind must not be touched by anyone.
   mutable std::mutex running_;
@@ -178,14 +178,14 @@ std::uint64_t EmulatedDevice::allocated_bytes() const {
 
 PipelineInfo EmulatedDevice::pipeline(std::string_view function,
                                       std::span<const FunctionConstant> constants) {
-  const auto same = [&](const Pipeline& pipeline) {
+  const auto same = [&](const EmulatedPipeline& pipeline) {
     return pipeline.kernel->name == function && std::ranges::equal(pipeline.given, constants);
   };
   const auto found = std::ranges::find_if(pipelines_, same);
   if (found != pipelines_.end()) {
     return {static_cast<std::uint32_t>(found - pipelines_.begin()), info_.max_threads};
   }
-  Pipeline pipeline{msl::find_kernel(function), {constants.begin(), constants.end()}, {}};
+  EmulatedPipeline pipeline{msl::find_kernel(function), {constants.begin(), constants.end()}, {}};
   if (pipeline.kernel == nullptr) fail("emulated GPU: no kernel '{}'", function);
   for (const FunctionConstant& constant : constants) {
     if (constant.index >= pipeline.constants.bits.size()) {
@@ -229,7 +229,7 @@ void EmulatedDevice::wait(std::uint64_t number) {
 }
 
 // What Metal's validation would object to.
-void EmulatedDevice::check(const Dispatch& dispatch, const Pipeline& pipeline) const {
+void EmulatedDevice::check(const Dispatch& dispatch, const EmulatedPipeline& pipeline) const {
   const msl::Kernel& kernel = *pipeline.kernel;
   const std::size_t bound = dispatch.bindings.size() + (dispatch.parameters.empty() ? 0 : 1);
   if (dispatch.kernel != kernel.name) {
@@ -276,7 +276,7 @@ void EmulatedDevice::run(const Dispatch& dispatch) const {
   if (dispatch.pipeline >= pipelines_.size()) {
     fail("kernel {}: no pipeline {}", dispatch.kernel, dispatch.pipeline);
   }
-  const Pipeline& pipeline = pipelines_[dispatch.pipeline];
+  const EmulatedPipeline& pipeline = pipelines_[dispatch.pipeline];
   check(dispatch, pipeline);
   std::vector<void*> buffers;
   for (const Binding& binding : dispatch.bindings) buffers.push_back(at(binding.view));
