@@ -49,7 +49,7 @@ static inline void apply_penalties(device float* logits, device const SampleSett
     logit = logit > 0.0f ? exact_quotient(logit, settings.repetition_penalty)
                          : logit * settings.repetition_penalty;
     logits[token] = make_finite(logit - (settings.presence_penalty +
-                                    counts[token] * state.scale * settings.frequency_penalty));
+                                         counts[token] * state.scale * settings.frequency_penalty));
   }
 }
 

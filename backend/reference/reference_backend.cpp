@@ -263,8 +263,8 @@ void ReferenceBackend::step(std::span<const SequenceStep> steps, std::span<float
 void ReferenceBackend::feed(const SequenceStep& step, std::span<float> logits) {
   implementation_->slot = step.slot;
   for (std::size_t i = 0; i < step.tokens.size(); ++i) {
-    const bool wanted = step.which == Logits::All ||
-                        (step.which == Logits::Last && i + 1 == step.tokens.size());
+    const bool wanted =
+        step.which == Logits::All || (step.which == Logits::Last && i + 1 == step.tokens.size());
     implementation_->token(step.tokens[i], wanted);
     if (!wanted) continue;
     std::ranges::transform(implementation_->logits, logits.begin(),

@@ -38,7 +38,7 @@ std::string type_text(const Json& schema) {
     });
   }
   if (!type->is_string()) return "any";
-  const auto name = type->get<std::string>();
+  auto name = type->get<std::string>();
   if (name == "array") {
     const auto items = schema.find("items");
     return items == schema.end() ? "array" : fmt::format("array<{}>", type_text(*items));

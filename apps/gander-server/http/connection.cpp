@@ -190,7 +190,7 @@ asio::awaitable<void> Connection::refuse_request(unsigned status, std::string me
   keep_alive_ = false;
   Exchange exchange(*this, {});
   try {
-    co_await exchange.respond(error_response(ApiError(status, std::move(message))));
+    co_await exchange.respond(error_response(ApiError(status, message)));
   } catch (const boost::system::system_error&) {
     co_return;
   }

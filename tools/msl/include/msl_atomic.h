@@ -20,8 +20,7 @@ typedef atomic<ulong> atomic_ulong;
 #define MSL_ATOMIC_COMPARE_(p, expected, x) \
   __atomic_compare_exchange_n(p, expected, x, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)
 // Not volatile: NVIDIA's instructions for thread-group memory are not found for such a pointer.
-#define MSL_ATOMIC_FETCH_(name, p, x) \
-  __atomic_fetch_##name(const_cast<T*>(p), x, __ATOMIC_RELAXED)
+#define MSL_ATOMIC_FETCH_(name, p, x) __atomic_fetch_##name(const_cast<T*>(p), x, __ATOMIC_RELAXED)
 #endif
 
 #define MSL_ATOMIC_UPDATE(space, name, expression)                                 \
