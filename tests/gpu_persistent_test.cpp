@@ -101,8 +101,8 @@ TEST(GpuPersistent, WideQuantisedModels) {
 
 TEST(GpuPersistent, AnyNumberOfBlocksAndSlots) {
   const std::shared_ptr<const Weights> weights = synthetic(small_config(), DataType::Q4_K);
-  using Shape = std::pair<std::uint32_t, std::uint32_t>;
-  for (const auto& [blocks, kilobytes] : {Shape{7, 99}, {7, 227}, {8, 99}, {19, 227}}) {
+  using BlocksAndRing = std::pair<std::uint32_t, std::uint32_t>;
+  for (const auto& [blocks, kilobytes] : {BlocksAndRing{7, 99}, {7, 227}, {8, 99}, {19, 227}}) {
     const std::unique_ptr<GpuBackend> backend =
         persistent(weights, {.resident_groups = blocks, .max_group_memory = kilobytes << 10});
     EXPECT_LT(error_of(*backend, weights, 2), kTokenTolerance) << blocks << " " << kilobytes;
