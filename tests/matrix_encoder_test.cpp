@@ -47,7 +47,7 @@ Importance some_importance() {
   return importance;
 }
 
-std::vector<std::byte> bytes_of(const std::string& path) {
+std::vector<std::byte> bytes_of_file(const std::string& path) {
   const MappedFile file(path);
   return {file.bytes().begin(), file.bytes().end()};
 }
@@ -62,7 +62,7 @@ TEST(MatrixEncoder, AnyNumberOfThreadsWritesTheSameFile) {
     ASSERT_TRUE(export_gguf(
         path, weights(), nullptr, choose,
         {.rounding = Rounding::Weighted, .importance = &importance, .threads = threads}));
-    const std::vector<std::byte> bytes = bytes_of(path);
+    const std::vector<std::byte> bytes = bytes_of_file(path);
     if (expected.empty()) expected = bytes;
     EXPECT_EQ(bytes, expected) << threads << " threads";
   }
