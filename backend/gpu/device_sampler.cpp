@@ -14,7 +14,7 @@ constexpr std::uint64_t kRingBytes = DeviceSampler::kRing * sizeof(TokenId);
 
 DeviceSampler::DeviceSampler(Device& device, std::uint32_t vocab_size, const View& logits,
                              const View& maxima, const View& token)
-    : device_(device), vocab_size_(vocab_size), logits_(logits), maxima_(maxima), token_(token) {
+    : device_(device), logits_(logits), maxima_(maxima), token_(token) {
   BufferPool pool;
   memory_.add_to(pool, vocab_size, 1);
   pool.add(rings_, kRings * kRingBytes);

@@ -35,7 +35,6 @@ class DeviceSampler {
 
  private:
   Device& device_;
-  std::uint32_t vocab_size_;
   View logits_, maxima_, token_;
   SamplerBuffers memory_;
   View rings_;
