@@ -86,7 +86,7 @@ TEST(StateCacheDisk, KeepsItsLimitOnDisk) {
   const Model model = shape_of_model();
   const std::uint64_t limit = 1000;
   CacheOptions options = {.memory_bytes = 0, .folder = folder.path(""), .disk_bytes = limit};
-  Texts texts(1);
+  RandomTexts texts(1);
   std::optional<StateCache> cache(std::in_place, model, options);
   std::vector<std::string> kept;  // the latest use last
   for (int step = 0; step < 150; ++step) {
@@ -311,7 +311,7 @@ TEST(StateCacheDisk, ThreadsShareIt) {
   std::vector<std::thread> threads;
   for (unsigned thread = 0; thread < 4; ++thread) {
     threads.emplace_back([&, thread] {
-      Texts texts(thread);
+      RandomTexts texts(thread);
       for (int step = 0; step < 400; ++step) {
         const std::string text = texts.text(5);
         if (texts.below(2) == 0) {

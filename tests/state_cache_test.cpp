@@ -75,7 +75,7 @@ TEST(StateCache, FindsWhatANaiveSearchFinds) {
   const Model model = shape_of_model();
   int found_by_text = 0;
   for (unsigned seed = 0; seed < 20; ++seed) {
-    Texts texts(seed);
+    RandomTexts texts(seed);
     const std::uint64_t limit = 200 + texts.below(10000);
     StateCache cache(model, {.memory_bytes = limit});
     NaiveCache naive(model, limit);

@@ -65,9 +65,9 @@ inline void insert(StateCache& cache, const Model& model, std::string_view text,
   insert(cache, model, prompt_tokens(model, text), is_turn);
 }
 
-class Texts {
+class RandomTexts {
  public:
-  explicit Texts(unsigned seed) : random_(seed) {}
+  explicit RandomTexts(unsigned seed) : random_(seed) {}
 
   std::size_t below(std::size_t bound) { return random_() % bound; }
 
