@@ -9,19 +9,13 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
-#include <regex>
-#include <set>
 #include <thread>
 #include <tuple>
-#include <valijson/adapters/nlohmann_json_adapter.hpp>
-#include <valijson/schema.hpp>
-#include <valijson/schema_parser.hpp>
-#include <valijson/validator.hpp>
 
-#include "backend/gpu/emulated/sanitizers.h"
 #include "base/error.h"
 #include "engine/grammar/lazy_automaton.h"
 #include "engine/grammar/schema_compiler.h"
+#include "tests/support/grammars.h"
 #include "tests/support/vocabularies.h"
 
 namespace gander {
@@ -29,255 +23,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 using ::testing::HasSubstr;
-
-std::shared_ptr<const Tokenizer> vocabulary() {
-  static const auto tokenizer = std::make_shared<const Tokenizer>(byte_tokenizer(
-      {"{\"",  "\":", "\": ", ", ", ",\"", "\",\"",    "[[", "]]",   "}}",       "true",   "false",
-       "null", "12",  "-1",   "0.", "ab",  "a\"",      "é",  "日本", "\xE6\x97", "\xA5\"", "\\u",
-       "\\\"", "\\n", "d8",   "dc", "00",  "\xF0\x9F", "  ", " {",   "\n{"}));
-  return tokenizer;
-}
-
-std::shared_ptr<const Grammar> compile(const Json& schema) {
-  return compile_json_schema(schema.dump(), vocabulary());
-}
-
-bool is_allowed(std::span<const std::uint64_t> mask, TokenId token) {
-  return (mask[token / 64] >> (token % 64) & 1U) != 0;
-}
-
-// Whether a text, byte by byte, is one of the grammar's.
-bool accepts(const Grammar& grammar, std::string_view text) {
-  const std::unique_ptr<TokenMask> mask = grammar.start();
-  for (const char byte : text) {
-    const TokenId token = static_cast<unsigned char>(byte) + 1U;
-    if (!is_allowed(mask->allowed(), token)) return false;
-    mask->accept(token);
-  }
-  return is_allowed(mask->allowed(), 0);
-}
-
-// A text that the masks allow, of random tokens; after a while of such that close what is open.
-std::string walk(const Grammar& grammar, std::mt19937& random) {
-  const std::unique_ptr<TokenMask> mask = grammar.start();
-  std::string text;
-  const std::size_t patience = random() % 60;
-  for (std::size_t step = 0; step < 20000; ++step) {
-    const std::span<const std::uint64_t> allowed = mask->allowed();
-    std::vector<TokenId> tokens;
-    for (TokenId token = 0; token < vocabulary()->size(); ++token) {
-      if (is_allowed(allowed, token)) tokens.push_back(token);
-    }
-    if (tokens.empty()) {
-      ADD_FAILURE() << "nothing may follow " << text;
-      return text;
-    }
-    TokenId chosen = tokens[random() % tokens.size()];
-    const bool is_impatient = step > patience;
-    if (is_impatient) {  // of what patterns ask for and what closes a value, one after the other
-      const std::string_view useful = "xyabcd0\"";
-      const auto token = static_cast<unsigned char>(useful[random() % useful.size()]) + 1U;
-      if (is_allowed(allowed, token)) chosen = token;
-    }
-    if (random() % (is_impatient ? 2 : 4) == 0) {
-      for (const TokenId closing : {0, '"' + 1, '}' + 1, ']' + 1}) {
-        if (!is_allowed(allowed, closing)) continue;
-        chosen = closing;
-        break;
-      }
-    }
-    if (chosen == 0) return text;
-    text += vocabulary()->bytes(chosen);
-    std::unique_ptr<TokenMask> copy = mask->clone();
-    mask->accept(chosen);
-  }
-  ADD_FAILURE() << "no end: " << text.substr(0, 1000);
-  return text;
-}
-
-// Random schemas of all that is supported and that valijson knows.
-class Schemas {
- public:
-  explicit Schemas(unsigned seed) : random_(seed) {}
-
-  std::mt19937& random() { return random_; }
-
-  Json document() {
-    Json schema = any(0);
-    if (below(3) == 0) {
-      Json node = {{"type", "object"}};
-      node["properties"]["value"] = any(2);
-      node["properties"]["next"]["anyOf"] = {{{"$ref", "#/definitions/node"}}, {{"type", "null"}}};
-      node["properties"]["children"] = {{"type", "array"},
-                                        {"items", {{"$ref", "#/definitions/node"}}}};
-      node["required"] = {"next"};
-      node["additionalProperties"] = false;
-      schema = {{"type", "object"},
-                {"properties", {{"list", {{"$ref", "#/definitions/node"}}}, {"x", schema}}}};
-      schema["definitions"]["node"] = node;
-    }
-    return schema;
-  }
-
- private:
-  std::size_t below(std::size_t bound) { return random_() % bound; }
-
-  Json any(int depth) {
-    switch (below(depth < 3 ? 14 : 9)) {
-      case 0:
-        return string();
-      case 1:
-        return integer();
-      case 2:
-        return number();
-      case 3:
-        return {{"type", "boolean"}};
-      case 4:
-        return {{"type", {"null", "string", "integer"}}};
-      case 5:
-        return {{"enum", {1, "two", nullptr, 3.5, {{"a", Json::array({1, "é\n\""})}}}}};
-      case 6:
-        return {{"const", "a\"b"}};
-      case 7:
-        return {{"type", "string"}, {"description", "plain"}};
-      case 8:
-        return below(4) == 0 ? Json::object() : integer();
-      case 9:
-        return {{"anyOf", {any(depth + 1), any(depth + 1), any(depth + 1)}}};
-      case 10:
-        return {{"oneOf", {string(), object(depth + 1), integer(), {{"type", "boolean"}}}}};
-      case 11:
-        return {{"allOf", {object(depth + 1, "a"), object(depth + 1, "z")}}};
-      case 12:
-        return array(depth);
-      default:
-        return object(depth);
-    }
-  }
-
-  Json string() {
-    static const Json kPatterns = {
-        "^a+b*$", "^(ab|cd){2,3}$", "x[0-9]?y", "^[A-Z][a-z]{1,4}$", "^\\d{3}-\\w+",
-        "b$",     "^[^a-y]*$",      "a|^b$",    "^(?:\"|\\\\)+$"};
-    switch (below(3)) {
-      case 0: {
-        Json schema = {{"type", "string"}, {"pattern", kPatterns[below(kPatterns.size())]}};
-        if (below(2) == 0) schema["minLength"] = below(5);  // each pattern has texts of 4 to 6
-        if (below(2) == 0) schema["maxLength"] = 6 + below(3);
-        return schema;
-      }
-      case 1: {
-        const std::size_t least = below(4);
-        return {{"type", "string"}, {"minLength", least}, {"maxLength", least + below(5)}};
-      }
-      default:
-        return {{"type", "string"}, {"minLength", below(3)}};
-    }
-  }
-
-  Json integer() {
-    Json schema = {{"type", "integer"}};
-    const int low = static_cast<int>(below(3000)) - 1500;
-    if (below(3) != 0) schema[below(2) == 0 ? "minimum" : "exclusiveMinimum"] = low;
-    if (below(3) != 0)
-      schema["maximum"] = low + 1 + static_cast<int>(below(below(2) == 0 ? 4 : 2000));
-    if (below(4) == 0) {
-      schema["multipleOf"] = 1 + below(30);
-      if (schema.contains("maximum")) schema["maximum"] = low + 31;
-    }
-    return schema;
-  }
-
-  Json number() {
-    Json schema = {{"type", "number"}};
-    const double low = (static_cast<double>(below(40000)) - 20000) / (below(2) == 0 ? 1000 : 8);
-    if (below(3) != 0) schema[below(2) == 0 ? "minimum" : "exclusiveMinimum"] = low;
-    if (below(3) != 0) {
-      schema[below(2) == 0 ? "maximum" : "exclusiveMaximum"] =
-          std::round((low + 0.125 * static_cast<double>(1 + below(100))) * 1000) / 1000;
-    }
-    return schema;
-  }
-
-  Json array(int depth) {
-    Json schema = {{"type", "array"}};
-    if (below(5) == 0) {
-      schema["items"] = {{"enum", {"a", 1, nullptr, "b", 2.5, 1.0}}};
-      schema["uniqueItems"] = true;
-      if (below(2) == 0) schema["minItems"] = below(5);
-      if (below(2) == 0) schema["maxItems"] = 4 + below(3);
-      return schema;
-    }
-    if (below(4) == 0) {
-      schema["items"] = {any(depth + 1), any(depth + 1)};  // as valijson knows lists
-      schema["additionalItems"] = below(2) == 0 ? Json(false) : any(depth + 1);
-      if (below(2) == 0) schema["minItems"] = below(3);
-      return schema;
-    }
-    if (below(4) != 0) schema["items"] = any(depth + 1);
-    const std::size_t least = below(4);
-    if (below(2) == 0) schema["minItems"] = least;
-    if (below(2) == 0) schema["maxItems"] = least + below(4);
-    return schema;
-  }
-
-  Json object(int depth, const std::string& prefix = "") {
-    static const Json kNames = {"a", "ab", "name", "x y", "é", "q\"", "日本", ""};
-    Json schema = {{"type", "object"}};
-    for (std::size_t i = below(5); i > 0; --i) {
-      const std::string name = prefix + kNames[below(kNames.size())].get<std::string>();
-      schema["properties"][name] = any(depth + 1);
-      if (below(2) == 0) schema["required"].push_back(name);
-    }
-    if (below(6) == 0) schema["required"].push_back("more");
-    if (schema.contains("required")) {
-      std::set<std::string> unique = schema["required"];
-      schema["required"] = unique;
-    }
-    if (prefix.empty() && below(3) == 0) schema["additionalProperties"] = any(depth + 1);
-    return schema;
-  }
-
-  std::mt19937 random_;
-};
-
-TEST(Grammar, WhatMasksAllowValidates) {
-  // Under the address sanitizer a tenth of them: a fuzzer makes such walks too.
-  constexpr unsigned kSchemas = GANDER_ADDRESS_SANITIZER ? 100 : 1000;
-  unsigned texts = 0;
-  std::size_t bytes = 0;
-  for (unsigned seed = 0; seed < kSchemas; ++seed) {
-    Schemas schemas(seed);
-    const Json schema = schemas.document();
-    SCOPED_TRACE(schema.dump());
-    const auto grammar = compile(schema);
-    const nlohmann::json plain = nlohmann::json::parse(schema.dump());
-    valijson::Schema parsed;
-    valijson::SchemaParser().populateSchema(valijson::adapters::NlohmannJsonAdapter(plain), parsed);
-    for (int round = 0; round < 3; ++round) {
-      const std::string text = walk(*grammar, schemas.random());
-      SCOPED_TRACE(text);
-      const nlohmann::json value = nlohmann::json::parse(text, nullptr, false);
-      ASSERT_FALSE(value.is_discarded());
-      valijson::ValidationResults results;
-      valijson::Validator validator;
-      const bool is_valid =
-          validator.validate(parsed, valijson::adapters::NlohmannJsonAdapter(value), &results);
-      valijson::ValidationResults::Error error;
-      while (results.popError(error)) SCOPED_TRACE(error.description);
-      ASSERT_TRUE(is_valid);
-      // The same value, as others would write it, if not with more digits.
-      const std::string other = Json::parse(text).dump();
-      if (!std::regex_search(other, std::regex("[0-9.]{16,}"))) {
-        ASSERT_TRUE(accepts(*grammar, other)) << other;
-      }
-      ++texts;
-      bytes += text.size();
-    }
-  }
-  EXPECT_EQ(texts, 3 * kSchemas);
-  EXPECT_GT(bytes, 50 * kSchemas);
-}
 
 struct Case {
   const char* schema;
@@ -397,7 +142,7 @@ TEST(Grammar, AcceptsWhatItShould) {
   };
   for (const Case& one : cases) {
     SCOPED_TRACE(one.schema);
-    const auto grammar = compile_json_schema(one.schema, vocabulary());
+    const auto grammar = compile_json_schema(one.schema, grammar_vocabulary());
     for (const char* text : one.yes) EXPECT_TRUE(accepts(*grammar, text)) << text;
     for (const char* text : one.no) EXPECT_FALSE(accepts(*grammar, text)) << text;
   }
@@ -406,10 +151,10 @@ TEST(Grammar, AcceptsWhatItShould) {
 TEST(Grammar, MultiplesAreWhatDivisionSays) {
   for (const auto& [divisor, low, high] : std::vector<std::tuple<int, int, int>>{
            {2, -7, 130}, {3, 0, 99}, {12, -1200, -13}, {25, 7, 1004}}) {
-    const auto grammar = compile({{"type", "integer"},
-                                  {"multipleOf", divisor},
-                                  {"exclusiveMinimum", low},
-                                  {"maximum", high}});
+    const auto grammar = grammar_of({{"type", "integer"},
+                                     {"multipleOf", divisor},
+                                     {"exclusiveMinimum", low},
+                                     {"maximum", high}});
     for (int value = -1500; value <= 1500; ++value) {
       ASSERT_EQ(accepts(*grammar, std::to_string(value)),
                 value > low && value <= high && value % divisor == 0)
@@ -483,19 +228,19 @@ TEST(Grammar, RefusesWhatItCannotPromise) {
   for (const auto& [schema, message] : cases) {
     SCOPED_TRACE(schema);
     try {
-      compile_json_schema(schema, vocabulary());
+      compile_json_schema(schema, grammar_vocabulary());
       ADD_FAILURE() << "no error";
     } catch (const Error& error) {
       EXPECT_THAT(error.what(), HasSubstr(message));
     }
   }
-  EXPECT_THROW(compile_json_schema(std::string(300, '['), vocabulary()), Error);
+  EXPECT_THROW(compile_json_schema(std::string(300, '['), grammar_vocabulary()), Error);
   const std::string deep = [] {
     std::string text;
     for (int i = 0; i < 150; ++i) text += R"({"items":)";
     return text + "{}" + std::string(150, '}');
   }();
-  EXPECT_THROW(compile_json_schema(deep, vocabulary()), Error);
+  EXPECT_THROW(compile_json_schema(deep, grammar_vocabulary()), Error);
 }
 
 TEST(Grammar, MasksAreWhatTheBytesSay) {
@@ -527,7 +272,7 @@ TEST(Grammar, MasksAreWhatTheBytesSay) {
 }
 
 TEST(Grammar, NestsSoDeepAndNoDeeper) {
-  const auto grammar = compile({{"type", "object"}});
+  const auto grammar = grammar_of({{"type", "object"}});
   const auto nested = [](std::size_t levels) {
     return R"({"a":)" + std::string(levels, '[') + std::string(levels, ']') + "}";
   };
@@ -540,7 +285,7 @@ TEST(Grammar, NestsSoDeepAndNoDeeper) {
           "$defs": {"a": {"type": "array", "items": {"$ref": "#/$defs/b"}, "minItems": 1},
                     "b": {"type": "array", "items": {"$ref": "#/$defs/c"}, "minItems": 1},
                     "c": {"type": "array", "items": {"const": 1}, "minItems": 1}}})",
-      vocabulary());
+      grammar_vocabulary());
   const std::unique_ptr<TokenMask> mask = chain->start();
   const auto feed = [&](std::string_view text) {
     for (const char byte : text) {
@@ -563,7 +308,7 @@ TEST(Grammar, NestsSoDeepAndNoDeeper) {
 }
 
 TEST(Grammar, AWrongTokenIsAnError) {
-  const auto mask = compile({{"type", "boolean"}})->start();
+  const auto mask = grammar_of({{"type", "boolean"}})->start();
   EXPECT_THROW(mask->accept('x' + 1), Error);
   EXPECT_THROW(mask->accept(0), Error);
   mask->accept('t' + 1);  // as if nothing had been tried
@@ -577,7 +322,7 @@ TEST(Grammar, AWrongTokenIsAnError) {
 }
 
 TEST(Grammar, IsCompiledOnce) {
-  GrammarCache cache(vocabulary());
+  GrammarCache cache(grammar_vocabulary());
   const auto first = cache.json_object();
   EXPECT_EQ(cache.json_object(), first);
   EXPECT_NE(cache.json_schema(R"({"type": "array"})"), first);
@@ -588,7 +333,7 @@ TEST(Grammar, IsCompiledOnce) {
 }
 
 TEST(Grammar, ThreadsShareIt) {
-  GrammarCache cache(vocabulary());
+  GrammarCache cache(grammar_vocabulary());
   std::atomic<int> wrong = 0;
   std::vector<std::thread> threads;
   for (unsigned seed = 0; seed < 4; ++seed) {

@@ -42,22 +42,22 @@ void add_characters(Pushdown& automaton, std::uint32_t from, const CodeSet& set,
   }
 }
 
-void add_character(Pushdown& automaton, std::uint32_t from, std::uint32_t to) {
+void add_plain_character(Pushdown& automaton, std::uint32_t from, std::uint32_t to) {
   for (const CodePoints& range : {CodePoints{0x20, '"' - 1}, CodePoints{'"' + 1, '\\' - 1},
                                   CodePoints{'\\' + 1, kLastCodePoint}}) {
     automaton.add_edge(from, range, to);
   }
+}
+
+void add_character(Pushdown& automaton, std::uint32_t from, std::uint32_t to) {
+  add_plain_character(automaton, from, to);
   const std::uint32_t escape = automaton.add_text(from, "\\");
   for (const char letter : std::string_view("\"\\/bfnrt")) {
-    automaton.add_edge(escape, static_cast<unsigned char>(letter),
-                       static_cast<unsigned char>(letter), to);
+    automaton.add_byte(escape, letter, to);
   }
   // A code unit in four hexadecimal digits; the halves of a surrogate pair only together.
   const auto add_digits = [&](std::uint32_t at, std::string_view digits, std::uint32_t target) {
-    for (const char digit : digits) {
-      const auto byte = static_cast<unsigned char>(digit);
-      automaton.add_edge(at, byte, byte, target);
-    }
+    for (const char digit : digits) automaton.add_byte(at, digit, target);
   };
   static constexpr std::string_view kHex = "0123456789abcdefABCDEF";
   std::uint32_t rest[4];  // so many digits are left

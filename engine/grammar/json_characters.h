@@ -19,6 +19,9 @@ CodeSet complement(CodeSet set);
 /// between two states: each in one form.
 void add_characters(Pushdown& automaton, std::uint32_t from, const CodeSet& set, std::uint32_t to);
 
+/// Adds one character of a JSON string that stands there without an escape, between two states.
+void add_plain_character(Pushdown& automaton, std::uint32_t from, std::uint32_t to);
+
 /// Adds one character of a JSON string, in any of the forms JSON knows, between two states.
 void add_character(Pushdown& automaton, std::uint32_t from, std::uint32_t to);
 

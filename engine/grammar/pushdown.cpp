@@ -68,6 +68,10 @@ void Pushdown::add_utf8(std::uint32_t from, CodePoints range, unsigned continuat
   if (first <= last) add(first, last, {0, rest});
 }
 
+void Pushdown::add_byte(std::uint32_t from, char byte, std::uint32_t to) {
+  add_edge(from, static_cast<unsigned char>(byte), static_cast<unsigned char>(byte), to);
+}
+
 void Pushdown::add_skip(std::uint32_t from, std::uint32_t to) {
   states_[from].skips.push_back(to);
 }
@@ -79,7 +83,7 @@ void Pushdown::add_call(std::uint32_t from, std::uint32_t rule, std::uint32_t to
 std::uint32_t Pushdown::add_text(std::uint32_t from, std::string_view text) {
   for (const char byte : text) {
     const std::uint32_t next = add_state();
-    add_edge(from, static_cast<unsigned char>(byte), static_cast<unsigned char>(byte), next);
+    add_byte(from, byte, next);
     from = next;
   }
   return from;

@@ -43,6 +43,7 @@ class Pushdown {
   void add_edge(std::uint32_t from, unsigned char low, unsigned char high, std::uint32_t to);
   /// The UTF-8 of a range of code points; surrogates are left out.
   void add_edge(std::uint32_t from, CodePoints range, std::uint32_t to);
+  void add_byte(std::uint32_t from, char byte, std::uint32_t to);
   void add_skip(std::uint32_t from, std::uint32_t to);
   void add_call(std::uint32_t from, std::uint32_t rule, std::uint32_t to);
   /// These bytes; returns the state after them.

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
-#include <cstdlib>
 #include <deque>
 #include <initializer_list>
 #include <iterator>
@@ -14,9 +12,9 @@
 #include <vector>
 
 #include "base/error.h"
-#include "engine/grammar/json_characters.h"
-#include "engine/grammar/number.h"
+#include "engine/grammar/other_key.h"
 #include "engine/grammar/pattern.h"
+#include "engine/grammar/scalar_schemas.h"
 #include "engine/grammar/schema.h"
 
 namespace gander {
@@ -24,25 +22,8 @@ namespace {
 
 constexpr std::uint32_t kNoLimit = Lengths::kNoLimit;
 constexpr std::size_t kMostUnique = 10;  // constants; every set of them is a state
-constexpr double kLargest = 1e15;        // numbers have up to kMostDigits digits
 constexpr int kDeepestSchema = 64;
 constexpr int kMostSchemas = 20'000;
-
-// Every day of these is one.
-constexpr const char* kDate =
-    "\\d{4}-((0[13578]|1[02])-(0[1-9]|[12]\\d|3[01])|(0[469]|11)-(0[1-9]|[12]\\d|30)|"
-    "02-(0[1-9]|1\\d|2[0-8]))";
-constexpr const char* kTime =
-    "([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(\\.\\d{1,6})?(Z|[+-]([01]\\d|2[0-3]):[0-5]\\d)";
-constexpr const char* kUuid = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}";
-
-std::optional<std::string> pattern_of_format(const Schema& format) {
-  if (format == "date") return fmt::format("^{}$", kDate);
-  if (format == "time") return fmt::format("^{}$", kTime);
-  if (format == "date-time") return fmt::format("^({})T({})$", kDate, kTime);
-  if (format == "uuid") return fmt::format("^{}$", kUuid);
-  return std::nullopt;  // others only describe
-}
 
 // Beside what only describes.
 bool has_only(const Schema& schema, std::initializer_list<std::string_view> keywords) {
@@ -153,8 +134,10 @@ class SchemaCompiler {
       out_.add_skip(from, begin);
       if (type == "object") add_object(schema, path, begin, to);
       if (type == "array") add_array(schema, path, begin, to);
-      if (type == "string") add_string(schema, path, begin, to);
-      if (type == "number" || type == "integer") add_number(schema, type, path, begin, to);
+      if (type == "string") scalars_.add_string(schema, path, begin, to);
+      if (type == "number" || type == "integer") {
+        scalars_.add_number(schema, type == "integer", path, begin, to);
+      }
       if (type == "null") out_.add_skip(out_.add_text(begin, "null"), to);
       if (type != "boolean") continue;
       for (const char* value : {"true", "false"}) out_.add_skip(out_.add_text(begin, value), to);
@@ -201,21 +184,6 @@ class SchemaCompiler {
     const std::uint32_t after = out_.add_text(from, {&separator, 1});
     out_.add_edge(after, ' ', ' ', to);
     out_.add_skip(after, to);
-  }
-
-  void add_byte(std::uint32_t from, char byte, std::uint32_t to) {
-    out_.add_edge(from, static_cast<unsigned char>(byte), static_cast<unsigned char>(byte), to);
-  }
-
-  std::uint32_t count(const Schema& schema, const char* keyword, std::uint32_t otherwise,
-                      const std::string& path) const {
-    const auto found = schema.find(keyword);
-    if (found == schema.end()) return otherwise;
-    if (!found->is_number() || found->get<double>() < 0 ||
-        found->get<double>() != std::floor(found->get<double>())) {
-      fail("schema {}: '{}' is a whole number", path, keyword);
-    }
-    return static_cast<std::uint32_t>(std::min(found->get<double>(), 1e9));
   }
 
   void add_object(const Schema& schema, const std::string& path, std::uint32_t from,
@@ -278,77 +246,23 @@ class SchemaCompiler {
       std::vector<std::string> names;
       names.reserve(all.size());
       for (const Property& property : all) names.push_back(property.name);
-      add_other_key(entry, names, key);
+      if (names.empty()) {
+        out_.add_call(entry, scalars_.any_string(), key);
+      } else {
+        add_other_key(out_, entry, names, key);
+      }
       const std::uint32_t value = out_.add_state();
       add_separator(key, ':', value);
       const std::uint32_t after = out_.add_state();
       add_schema(more, below(path, "additionalProperties"), value, after);
       add_separator(after, ',', entry);
       if (some) out_.add_skip(*some, after);
-      add_byte(after, '}', to);
+      out_.add_byte(after, '}', to);
       // A comma after what was skipped to here leads to an entry all the same.
     } else if (some) {
-      add_byte(*some, '}', to);
+      out_.add_byte(*some, '}', to);
     }
-    if (may_be_first) add_byte(first, '}', to);
-  }
-
-  // A key without escapes that is none of these names: where one of them is being written, other
-  // characters lead away from it.
-  void add_other_key(std::uint32_t from, const std::vector<std::string>& names, std::uint32_t to) {
-    if (names.empty()) return out_.add_call(from, any_string(), to);
-    struct NamePart {
-      std::uint32_t state;
-      int missing = 0;  // bytes of the character that it stands in
-      bool is_name = false;
-      std::map<std::uint32_t, std::size_t> next = {};
-    };
-    std::vector<NamePart> nodes = {{out_.add_text(from, "\"")}};
-    for (const std::string& name : names) {
-      std::size_t at = 0;
-      for (const char c : name) {
-        const auto [found, is_new] =
-            nodes[at].next.try_emplace(static_cast<unsigned char>(c), nodes.size());
-        const std::size_t target = found->second;
-        if (is_new) {
-          const auto byte = static_cast<unsigned char>(c);
-          const int missing = byte >= 0xF0   ? 3
-                              : byte >= 0xE0 ? 2
-                              : byte >= 0xC0 ? 1
-                                             : std::max(nodes[at].missing - 1, 0);
-          nodes.push_back({out_.add_state(), missing});
-        }
-        at = target;
-      }
-      nodes[at].is_name = true;
-    }
-    const std::uint32_t other = out_.add_state();
-    add_byte(other, '"', to);
-    add_plain_character(other, other);
-    for (const NamePart& node : nodes) {
-      bool is_followed_by_ascii = true;
-      for (const auto& [byte, target] : node.next) {
-        is_followed_by_ascii &= byte < 0x80;
-        if (byte < 0x20 || byte == '"' || byte == '\\') continue;  // no key without escapes
-        const auto same = static_cast<unsigned char>(byte);
-        out_.add_edge(node.state, same, same, nodes[target].state);
-      }
-      if (node.missing > 0) continue;
-      if (!node.is_name) add_byte(node.state, '"', to);
-      for (unsigned byte = 0x20; byte < 0x80; ++byte) {
-        if (byte == '"' || byte == '\\' || node.next.contains(byte)) continue;
-        add_byte(node.state, static_cast<char>(byte), other);
-      }
-      // Beside a name that goes on with another character, no key does.
-      if (is_followed_by_ascii) out_.add_edge(node.state, CodePoints{0x80, 0x10FFFF}, other);
-    }
-  }
-
-  void add_plain_character(std::uint32_t from, std::uint32_t to) {
-    for (const CodePoints& range : {CodePoints{0x20, '"' - 1}, CodePoints{'"' + 1, '\\' - 1},
-                                    CodePoints{'\\' + 1, 0x10FFFF}}) {
-      out_.add_edge(from, range, to);
-    }
+    if (may_be_first) out_.add_byte(first, '}', to);
   }
 
   void add_array(const Schema& schema, const std::string& path, std::uint32_t from,
@@ -360,8 +274,8 @@ class SchemaCompiler {
     const Schema none = Schema::array();
     const Schema& first_items = schema.contains(list) ? schema[list] : none;
     if (!first_items.is_array()) fail("schema {}: '{}' is an array", path, list);
-    const std::uint32_t least = count(schema, "minItems", 0, path);
-    const std::uint32_t most = count(schema, "maxItems", kNoLimit, path);
+    const std::uint32_t least = whole_number(schema, "minItems", 0, path);
+    const std::uint32_t most = whole_number(schema, "maxItems", kNoLimit, path);
     const auto listed = static_cast<std::uint32_t>(first_items.size());
     Schema item = schema.contains(rest) ? schema[rest] : Schema(true);
     // What may follow a list without being described does not.
@@ -374,7 +288,7 @@ class SchemaCompiler {
     }
     std::uint32_t written = 0;
     const auto next_entry = [&] {
-      if (written >= least) add_byte(at, ']', to);
+      if (written >= least) out_.add_byte(at, ']', to);
       const std::uint32_t entry = out_.add_state();
       if (written == 0) out_.add_skip(at, entry);
       if (written > 0) add_separator(at, ',', entry);
@@ -405,7 +319,7 @@ class SchemaCompiler {
         if (most == kNoLimit) add_separator(at, ',', entry);
       }
     }
-    if (written >= least) add_byte(at, ']', to);
+    if (written >= least) out_.add_byte(at, ']', to);
   }
 
   // Each of a few constants at most once, after the bracket: a state for each set of those that
@@ -435,7 +349,7 @@ class SchemaCompiler {
     while (states.size() < std::size_t{1} << values.size()) states.push_back(out_.add_state());
     for (std::size_t set = 0; set < states.size(); ++set) {
       const auto written = static_cast<std::uint32_t>(std::popcount(set));
-      if (written >= lengths.least && written <= lengths.most) add_byte(states[set], ']', to);
+      if (written >= lengths.least && written <= lengths.most) out_.add_byte(states[set], ']', to);
       if (written >= lengths.most) continue;
       const std::uint32_t entry = out_.add_state();
       if (set == 0) out_.add_skip(from, entry);
@@ -445,130 +359,6 @@ class SchemaCompiler {
         if ((set & bit) == 0) out_.add_call(entry, rules[i], states[set | bit]);
       }
     }
-  }
-
-  void add_string(const Schema& schema, const std::string& path, std::uint32_t from,
-                  std::uint32_t to) {
-    const std::uint32_t least = count(schema, "minLength", 0, path);
-    const std::uint32_t most = count(schema, "maxLength", kNoLimit, path);
-    const bool is_bounded = least > 0 || most != kNoLimit;
-    std::optional<std::string> pattern;
-    if (schema.contains("pattern")) {
-      if (!schema["pattern"].is_string()) fail("schema {}: 'pattern' is a string", path);
-      pattern = schema["pattern"];
-    } else if (schema.contains("format")) {
-      pattern = pattern_of_format(schema["format"]);
-    }
-    if (!pattern && !is_bounded) return out_.add_call(from, any_string(), to);
-    std::uint32_t at = out_.add_text(from, "\"");
-    if (pattern) {
-      try {
-        at = add_pattern(out_, at, *pattern, {least, most});
-      } catch (const Error& error) {
-        fail("schema {}: {}", below(path, "pattern"), error.what());
-      }
-      return add_byte(at, '"', to);
-    }
-    for (std::uint32_t written = 0; written < (most == kNoLimit ? least : most); ++written) {
-      if (written >= least) add_byte(at, '"', to);
-      const std::uint32_t next = out_.add_state();
-      out_.add_call(at, character(), next);
-      at = next;
-    }
-    if (most == kNoLimit) out_.add_call(at, character(), at);
-    if (least <= most) add_byte(at, '"', to);
-  }
-
-  std::optional<Bound> bound(const Schema& schema, const char* keyword, bool is_exclusive,
-                             const std::string& path) const {
-    const auto found = schema.find(keyword);
-    if (found == schema.end()) return std::nullopt;
-    if (!found->is_number()) fail("schema {}: '{}' is a number", path, keyword);
-    const double value = found->get<double>();
-    const bool is_low = std::string_view(keyword).find("inimum") != std::string_view::npos;
-    if ((is_low && value <= -kLargest) || (!is_low && value >= kLargest)) return std::nullopt;
-    // The fewest digits that say it; small ones without an exponent, where these suffice.
-    std::string digits = found->is_number_float() ? fmt::format("{}", value) : found->dump();
-    if (const std::string plain = fmt::format("{:.15f}", value);
-        std::abs(value) < 1 && std::strtod(plain.c_str(), nullptr) == value) {
-      digits = plain;
-    }
-    try {
-      return parse_bound(digits, is_exclusive);
-    } catch (const Error& error) {
-      fail("schema {}: {}", below(path, keyword), error.what());
-    }
-  }
-
-  // Of `multipleOf`. What a fraction divides, readers do not agree on.
-  std::uint32_t divisor(const Schema& schema, const std::string& path) const {
-    const auto found = schema.find("multipleOf");
-    if (found == schema.end()) return 1;
-    const double value = found->is_number() ? found->get<double>() : 0;
-    if (value < 1 || value > kLargestDivisor || value != std::floor(value)) {
-      fail("schema {}: 'multipleOf' is supported for whole numbers from 1 to {}", path,
-           kLargestDivisor);
-    }
-    return static_cast<std::uint32_t>(value);
-  }
-
-  void add_number(const Schema& schema, const std::string& type, const std::string& path,
-                  std::uint32_t from, std::uint32_t to) {
-    const std::uint32_t multiple_of = divisor(schema, path);
-    const bool integer = type == "integer" || schema.contains("multipleOf");
-    // Of two bounds on one side the nearer one counts.
-    const auto nearer = [&](const char* plain, const char* exclusive, bool is_low) {
-      const std::optional<Bound> one = bound(schema, plain, false, path);
-      const std::optional<Bound> other = bound(schema, exclusive, true, path);
-      if (!one || !other) return one ? one : other;
-      const double difference = schema[plain].get<double>() - schema[exclusive].get<double>();
-      return (is_low ? difference > 0 : difference < 0) ? one : other;
-    };
-    const std::optional<Bound> low = nearer("minimum", "exclusiveMinimum", true);
-    const std::optional<Bound> high = nearer("maximum", "exclusiveMaximum", false);
-    const auto text = [](const std::optional<Bound>& b) {
-      return b ? fmt::format("{}{}.{}{}", b->is_negative ? "-" : "", b->whole, b->fraction,
-                             b->is_exclusive ? "!" : "")
-               : std::string();
-    };
-    const auto [found, is_new] = numbers_.try_emplace(
-        fmt::format("{} {} {} {}", integer, multiple_of, text(low), text(high)), 0);
-    if (is_new) {
-      found->second = out_.add_rule();
-      const std::uint32_t begin = out_.start(found->second);
-      std::uint32_t end = out_.add_state();
-      if (!low && !high && multiple_of == 1) {
-        // No exponent but after one digit, so that no number is larger than a double.
-        end = add_pattern(out_, begin,
-                          integer ? "^(0|-?[1-9]\\d{0,14})$"
-                                  : "^-?((0|[1-9]\\d{0,14})(\\.\\d{1,15})?|"
-                                    "[1-9](\\.\\d{1,15})?[eE][+-]?\\d{1,2})$");
-      } else {
-        add_numbers(out_, begin, low, high, {integer, multiple_of}, end);
-      }
-      out_.end_rule(end);
-    }
-    out_.add_call(from, found->second, to);
-  }
-
-  std::uint32_t character() {
-    if (!character_) {
-      character_ = out_.add_rule();
-      const std::uint32_t end = out_.add_state();
-      add_character(out_, out_.start(*character_), end);
-      out_.end_rule(end);
-    }
-    return *character_;
-  }
-
-  std::uint32_t any_string() {
-    if (!any_string_) {
-      any_string_ = out_.add_rule();
-      const std::uint32_t inside = out_.add_text(out_.start(*any_string_), "\"");
-      add_character(out_, inside, inside);
-      out_.end_rule(out_.add_text(inside, "\""));
-    }
-    return *any_string_;
   }
 
   std::uint32_t any_value() {
@@ -585,8 +375,8 @@ class SchemaCompiler {
   Pushdown out_;
   std::map<std::string, std::uint32_t> references_;  // rules
   std::deque<Waiting> waiting_;
-  std::map<std::string, std::uint32_t> numbers_;
-  std::optional<std::uint32_t> character_, any_string_, any_value_;
+  ScalarSchemas scalars_{out_};
+  std::optional<std::uint32_t> any_value_;
   int depth_ = 0, schemas_ = 0;
 };
 
