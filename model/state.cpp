@@ -46,6 +46,10 @@ void State::clear() {
   std::ranges::fill(values_, 0.0F);
 }
 
+std::uint64_t State::bytes(const Config& config) {
+  return sizeof(float) * std::uint64_t{config.layers} * config.width * (2 + config.head_size);
+}
+
 bool State::fits(const Config& config) const {
   return layers_ == config.layers && heads_ == config.heads && head_size_ == config.head_size;
 }
@@ -153,8 +157,7 @@ std::string state_file_bytes(const State& state, std::uint64_t fingerprint,
 }
 
 std::uint64_t state_file_size(const Config& config, std::uint64_t tokens, std::uint64_t note_size) {
-  const std::uint64_t values = std::uint64_t{config.layers} * config.width * (2 + config.head_size);
-  return sizeof(Header) + tokens * sizeof(TokenId) + note_size + values * sizeof(float) +
+  return sizeof(Header) + tokens * sizeof(TokenId) + note_size + State::bytes(config) +
          sizeof(std::uint64_t);
 }
 

@@ -41,6 +41,8 @@ class State {
   std::uint32_t head_size() const { return head_size_; }
   std::uint32_t width() const { return heads_ * head_size_; }
   bool fits(const Config& config) const;
+  /// Of the values of a state for `config`.
+  static std::uint64_t bytes(const Config& config);
 
  private:
   std::size_t layer_size() const;

@@ -27,9 +27,7 @@ struct StatePool::Shelf {
 
 StatePool::StatePool(const Config& config, std::size_t idle_bytes)
     : config_(config), shelf_(std::make_shared<Shelf>()) {
-  const std::size_t bytes =
-      sizeof(float) * config.layers * std::size_t{config.width} * (2 + config.head_size);
-  shelf_->most = std::max<std::size_t>(2, idle_bytes / std::max<std::size_t>(1, bytes));
+  shelf_->most = std::max<std::size_t>(2, idle_bytes / State::bytes(config));
   shelf_->idle.reserve(shelf_->most);
 }
 

@@ -6,28 +6,20 @@
 #include <thread>
 #include <vector>
 
+#include "tests/support/cached_states.h"
+
 namespace gander {
 namespace {
 
-Config pool_config() {
-  Config config;
-  config.layers = 2;
-  config.heads = 3;
-  config.head_size = 4;
-  config.width = 12;
-  return config;
-}
-
-constexpr std::size_t kPoolStateBytes = sizeof(float) * 2 * 12 * (2 + 4);
-
 TEST(StatePool, GivesOutAgainWhatWasLetGo) {
-  StatePool pool(pool_config(), 3 * kPoolStateBytes);
+  const Config config = shape_of_model().config();
+  StatePool pool(config, 3 * State::bytes(config));
   std::vector<std::shared_ptr<State>> states;
   std::vector<const State*> first;
   for (int i = 0; i < 5; ++i) {
     states.push_back(pool.take());
     first.push_back(states.back().get());
-    EXPECT_TRUE(states.back()->fits(pool_config()));
+    EXPECT_TRUE(states.back()->fits(config));
     states.back()->values()[0] = static_cast<float>(i);
   }
   const std::shared_ptr<const State> shared = states[4];
@@ -43,9 +35,10 @@ TEST(StatePool, GivesOutAgainWhatWasLetGo) {
 }
 
 TEST(StatePool, MayEndBeforeItsStates) {
+  const Config config = shape_of_model().config();
   std::shared_ptr<State> state;
   {
-    StatePool pool(pool_config(), 0);
+    StatePool pool(config, 0);
     state = pool.take();
   }
   state->values()[1] = 1.0F;
@@ -53,7 +46,8 @@ TEST(StatePool, MayEndBeforeItsStates) {
 }
 
 TEST(StatePool, ThreadsShareIt) {
-  StatePool pool(pool_config(), 4 * kPoolStateBytes);
+  const Config config = shape_of_model().config();
+  StatePool pool(config, 4 * State::bytes(config));
   std::vector<std::thread> threads;
   for (int number = 0; number < 3; ++number) {
     threads.emplace_back([&pool, number] {

@@ -162,11 +162,9 @@ EngineStatistics Engine::statistics() const {
 }
 
 std::uint64_t bytes_per_slot(const Config& config) {
-  const std::uint64_t state =
-      sizeof(float) * std::uint64_t{config.layers} * config.width * (2 + config.head_size);
   // The sampler: logits, weights, counts, candidates and what was seen.
   constexpr std::uint64_t kSamplerBytes = 32;
-  return 2 * state + (sizeof(float) + kSamplerBytes) * config.vocab_size;
+  return 2 * State::bytes(config) + (sizeof(float) + kSamplerBytes) * config.vocab_size;
 }
 
 std::uint32_t slots_that_fit(const Model& model, std::uint32_t wanted) {
