@@ -2,7 +2,6 @@
 
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "backend/gpu/gpu_backend.h"
@@ -101,11 +100,12 @@ TEST(GpuPersistent, WideQuantisedModels) {
 
 TEST(GpuPersistent, AnyNumberOfBlocksAndSlots) {
   const std::shared_ptr<const Weights> weights = synthetic(small_config(), DataType::Q4_K);
-  using BlocksAndRing = std::pair<std::uint32_t, std::uint32_t>;
-  for (const auto& [blocks, kilobytes] : {BlocksAndRing{7, 99}, {7, 227}, {8, 99}, {19, 227}}) {
-    const std::unique_ptr<GpuBackend> backend =
-        persistent(weights, {.resident_groups = blocks, .max_group_memory = kilobytes << 10});
-    EXPECT_LT(error_of(*backend, weights, 2), kTokenTolerance) << blocks << " " << kilobytes;
+  for (const std::uint32_t blocks : {7U, 8U, 19U}) {
+    for (const std::uint32_t kilobytes : {99U, 227U}) {
+      const std::unique_ptr<GpuBackend> backend =
+          persistent(weights, {.resident_groups = blocks, .max_group_memory = kilobytes << 10});
+      EXPECT_LT(error_of(*backend, weights, 2), kTokenTolerance) << blocks << " " << kilobytes;
+    }
   }
 }
 
