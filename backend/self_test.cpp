@@ -18,7 +18,7 @@ namespace gander {
 
 namespace {
 
-constexpr std::uint32_t kTokens = 3;  // one by one
+constexpr std::uint32_t kTestedTokens = 3;  // one by one
 
 // GPUs have fp32 activations, or 16-bit integers: they are held to the plan's 0.1 %. The CPU
 // backend rounds activations to 8 bits where weights are quantised: half a step is 0.5 % of a
@@ -89,9 +89,9 @@ Outcome read(Backend& backend, std::span<const TokenId> tokens) {
 }
 
 Outcome run(Backend& backend) {
-  std::vector<TokenId> tokens(kTokens);
-  for (std::uint32_t i = 0; i < kTokens; ++i) {
-    tokens[i] = i * (backend.config().vocab_size / kTokens);
+  std::vector<TokenId> tokens(kTestedTokens);
+  for (std::uint32_t i = 0; i < kTestedTokens; ++i) {
+    tokens[i] = i * (backend.config().vocab_size / kTestedTokens);
   }
   return read(backend, tokens);
 }

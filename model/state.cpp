@@ -57,7 +57,7 @@ bool State::fits(const Config& config) const {
 namespace {
 
 constexpr char kStateMagic[8] = {'G', 'A', 'N', 'D', 'S', 'T', 'A', 'T'};
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kStateVersion = 1;
 
 // The head of a state file, little endian; tokens, note, values and an XXH64 of all before follow.
 struct Header {
@@ -78,7 +78,7 @@ void write_parts(const State& state, std::uint64_t fingerprint, std::span<const 
                  std::string_view note, const Write& write) {
   Header header{};
   std::memcpy(header.magic, kStateMagic, sizeof kStateMagic);
-  header.version = kVersion;
+  header.version = kStateVersion;
   header.layers = state.layers();
   header.heads = state.heads();
   header.head_size = state.head_size();
@@ -170,9 +170,9 @@ SavedState parse_state(std::span<const std::byte> bytes, const std::string& path
   if (std::memcmp(header.magic, kStateMagic, sizeof kStateMagic) != 0) {
     fail("{} is no state file: it does not begin with GANDSTAT", path);
   }
-  if (header.version != kVersion) {
+  if (header.version != kStateVersion) {
     fail("{} is a state file of version {}; this gander reads version {}", path, header.version,
-         kVersion);
+         kStateVersion);
   }
   std::uint64_t checksum = 0;
   const std::size_t body = bytes.size() - sizeof checksum;

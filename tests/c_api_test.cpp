@@ -17,7 +17,7 @@ namespace {
 
 using testing::HasSubstr;
 
-gander_model* builtin() {
+gander_model* builtin_model() {
   static gander_model* const kModel = [] {
     gander_model* model = nullptr;
     EXPECT_EQ(gander_model_open(nullptr, nullptr, &model), GANDER_OK) << gander_last_error();
@@ -33,7 +33,8 @@ gander_engine* shared_engine() {
     options.backend = "cpu";
     options.slots = 4;
     gander_engine* engine = nullptr;
-    EXPECT_EQ(gander_engine_create(builtin(), &options, &engine), GANDER_OK) << gander_last_error();
+    EXPECT_EQ(gander_engine_create(builtin_model(), &options, &engine), GANDER_OK)
+        << gander_last_error();
     return engine;
   }();
   return kEngine;
@@ -76,17 +77,17 @@ struct TestSession {
 };
 
 TEST(CApi, ReadsAndWritesTokens) {
-  EXPECT_EQ(gander_model_vocabulary_size(builtin()), 4096U);
+  EXPECT_EQ(gander_model_vocabulary_size(builtin_model()), 4096U);
   uint32_t tokens[8] = {};
   size_t count = 0;
-  ASSERT_EQ(gander_tokenize(builtin(), "Hello, world!", 13, tokens, 2, &count), GANDER_OK);
+  ASSERT_EQ(gander_tokenize(builtin_model(), "Hello, world!", 13, tokens, 2, &count), GANDER_OK);
   EXPECT_EQ(count, 4U);
   EXPECT_EQ(tokens[1], 45U);
   EXPECT_EQ(tokens[2], 0U) << "beyond the capacity";
-  ASSERT_EQ(gander_tokenize(builtin(), "Hello, world!", 13, tokens, 8, &count), GANDER_OK);
+  ASSERT_EQ(gander_tokenize(builtin_model(), "Hello, world!", 13, tokens, 8, &count), GANDER_OK);
   char text[32] = {};
   size_t size = 0;
-  ASSERT_EQ(gander_detokenize(builtin(), tokens, count, text, sizeof text, &size), GANDER_OK);
+  ASSERT_EQ(gander_detokenize(builtin_model(), tokens, count, text, sizeof text, &size), GANDER_OK);
   EXPECT_EQ(std::string(text, size), "Hello, world!");
   EXPECT_STREQ(gander_version(), GANDER_VERSION);
 }
@@ -158,8 +159,8 @@ std::string text_read(const TestSession& session) {
   std::filesystem::remove(file);
   std::string text(saved.tokens.size() * 32, '\0');
   size_t size = 0;
-  EXPECT_EQ(gander_detokenize(builtin(), saved.tokens.data(), saved.tokens.size(), text.data(),
-                              text.size(), &size),
+  EXPECT_EQ(gander_detokenize(builtin_model(), saved.tokens.data(), saved.tokens.size(),
+                              text.data(), text.size(), &size),
             GANDER_OK);
   text.resize(size);
   return text;
@@ -246,25 +247,27 @@ TEST(CApi, EveryFailureIsAStatusAndAMessage) {
   EXPECT_EQ(model, nullptr);
   size_t count = 0;
   EXPECT_FAILURE(gander_tokenize(nullptr, "a", 1, nullptr, 0, &count), "model is NULL");
-  EXPECT_FAILURE(gander_tokenize(builtin(), nullptr, 1, nullptr, 0, &count), "text is NULL");
-  EXPECT_FAILURE(gander_tokenize(builtin(), "a", 1, nullptr, 1, &count), "tokens is NULL");
-  EXPECT_FAILURE(gander_tokenize(builtin(), "a", 1, nullptr, 0, nullptr), "count is NULL");
-  EXPECT_FAILURE(gander_detokenize(builtin(), nullptr, 1, nullptr, 0, &count), "tokens is NULL");
+  EXPECT_FAILURE(gander_tokenize(builtin_model(), nullptr, 1, nullptr, 0, &count), "text is NULL");
+  EXPECT_FAILURE(gander_tokenize(builtin_model(), "a", 1, nullptr, 1, &count), "tokens is NULL");
+  EXPECT_FAILURE(gander_tokenize(builtin_model(), "a", 1, nullptr, 0, nullptr), "count is NULL");
+  EXPECT_FAILURE(gander_detokenize(builtin_model(), nullptr, 1, nullptr, 0, &count),
+                 "tokens is NULL");
 
   gander_engine* engine = nullptr;
   gander_engine_options options;
   gander_engine_options_init(&options);
   options.backend = "abacus";
-  EXPECT_FAILURE(gander_engine_create(builtin(), &options, &engine), "no backend called abacus");
+  EXPECT_FAILURE(gander_engine_create(builtin_model(), &options, &engine),
+                 "no backend called abacus");
   options.backend = nullptr;
-  EXPECT_FAILURE(gander_engine_create(builtin(), &options, &engine), "backend is NULL");
+  EXPECT_FAILURE(gander_engine_create(builtin_model(), &options, &engine), "backend is NULL");
   gander_engine_options_init(&options);
   options.slots = 0;
-  EXPECT_FAILURE(gander_engine_create(builtin(), &options, &engine), "at least one slot");
+  EXPECT_FAILURE(gander_engine_create(builtin_model(), &options, &engine), "at least one slot");
   options.struct_size = 12345;
-  EXPECT_FAILURE(gander_engine_create(builtin(), &options, &engine), "struct_size is 12345");
+  EXPECT_FAILURE(gander_engine_create(builtin_model(), &options, &engine), "struct_size is 12345");
   EXPECT_FAILURE(gander_engine_create(nullptr, nullptr, &engine), "model is NULL");
-  EXPECT_FAILURE(gander_engine_create(builtin(), nullptr, nullptr), "engine is NULL");
+  EXPECT_FAILURE(gander_engine_create(builtin_model(), nullptr, nullptr), "engine is NULL");
   gander_engine_options_init(nullptr);
 
   gander_session* none = nullptr;
@@ -341,7 +344,7 @@ TEST(CApi, AFullQueueIsAStatusOfItsOwn) {
   options.slots = 1;
   options.max_waiting = 0;
   gander_engine* engine = nullptr;
-  ASSERT_EQ(gander_engine_create(builtin(), &options, &engine), GANDER_OK);
+  ASSERT_EQ(gander_engine_create(builtin_model(), &options, &engine), GANDER_OK);
   TestSession running(engine);
   TestSession refused(engine);
   running.append("One day");

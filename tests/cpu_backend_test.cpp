@@ -25,9 +25,9 @@ TEST_P(CpuBackendTypes, AgreesWithTheReference) {
   // 32s.
   Config config = synthetic_config(256);
   config.layers = 2;
-  const std::shared_ptr<const Weights> weights = synthetic(GetParam(), config);
+  const ReferenceRun reference(synthetic(GetParam(), config), 8);
   for (const Kernels* const* kernels = all_kernels(); *kernels != nullptr; ++kernels) {
-    EXPECT_LT(error_against_reference(weights, **kernels, 1, 8), tolerance_of(GetParam()))
+    EXPECT_LT(cpu_error(reference, **kernels, 1), tolerance_of(GetParam()))
         << (*kernels)->instruction_set;
   }
 }
@@ -40,9 +40,9 @@ INSTANTIATE_TEST_SUITE_P(AllTypes, CpuBackendTypes,
 
 TEST(CpuBackend, SevenLayers) {
   for (const DataType type : {DataType::F32, DataType::F16, DataType::Q8_0, DataType::Q4_0}) {
-    const std::shared_ptr<const Weights> weights = synthetic(type);
+    const ReferenceRun reference(synthetic(type), 12);
     for (const Kernels* const* kernels = all_kernels(); *kernels != nullptr; ++kernels) {
-      const double error = error_against_reference(weights, **kernels, 2, 12);
+      const double error = cpu_error(reference, **kernels, 2);
       RecordProperty("error", std::to_string(error));
       EXPECT_LT(error, tolerance_of(type)) << name(type) << " " << (*kernels)->instruction_set;
     }
@@ -51,9 +51,9 @@ TEST(CpuBackend, SevenLayers) {
 
 TEST(CpuBackend, OddWidths) {
   for (const DataType type : {DataType::F32, DataType::F16, DataType::BF16}) {
-    const std::shared_ptr<const Weights> weights = synthetic(type, odd_config());
+    const ReferenceRun reference(synthetic(type, odd_config()), 12);
     for (const Kernels* const* kernels = all_kernels(); *kernels != nullptr; ++kernels) {
-      EXPECT_LT(error_against_reference(weights, **kernels, 2, 12), kTolerance);
+      EXPECT_LT(cpu_error(reference, **kernels, 2), kTolerance);
     }
   }
 }
@@ -62,13 +62,13 @@ TEST(CpuBackend, OneLayerHasNoValueResidual) {
   Config config = odd_config();
   config.layers = 1;
   config.rank_v = 0;
-  EXPECT_LT(error_against_reference(synthetic(DataType::F32, config), best_kernels(), 2, 12),
-            kTolerance);
+  const ReferenceRun reference(synthetic(DataType::F32, config), 12);
+  EXPECT_LT(cpu_error(reference, best_kernels(), 2), kTolerance);
 }
 
 TEST(CpuBackend, LongTextDoesNotDrift) {
-  const std::shared_ptr<const Weights> weights = synthetic(DataType::F32, odd_config());
-  EXPECT_LT(error_against_reference(weights, best_kernels(), 1, 2000), kTolerance);
+  const ReferenceRun reference(synthetic(DataType::F32, odd_config()), 2000);
+  EXPECT_LT(cpu_error(reference, best_kernels(), 1), kTolerance);
 }
 
 TEST(CpuBackend, AnySplitLeavesTheSameBits) {

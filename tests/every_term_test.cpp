@@ -223,12 +223,13 @@ class EveryTerm : public ::testing::TestWithParam<std::size_t> {};
 TEST_P(EveryTerm, IsMissedWhenItIsWrong) {
   Kernels broken = best_kernels();
   kBreaks[GetParam()].apply(broken);
-  Config config = synthetic_config();
-  config.layers = 3;
-  const auto weights = std::make_shared<const Weights>(make_synthetic_weights(config, 1));
-  ASSERT_LT(error_against_reference(weights, best_kernels(), 1, 8), kTolerance);
-  EXPECT_GT(error_against_reference(weights, broken, 1, 8), 10 * kTolerance)
-      << kBreaks[GetParam()].what;
+  static const ReferenceRun kReference = [] {
+    Config config = synthetic_config();
+    config.layers = 3;
+    return ReferenceRun(std::make_shared<const Weights>(make_synthetic_weights(config, 1)), 8);
+  }();
+  ASSERT_LT(cpu_error(kReference, best_kernels(), 1), kTolerance);
+  EXPECT_GT(cpu_error(kReference, broken, 1), 10 * kTolerance) << kBreaks[GetParam()].what;
 }
 
 INSTANTIATE_TEST_SUITE_P(Maths, EveryTerm, ::testing::Range<std::size_t>(0, std::size(kBreaks)));

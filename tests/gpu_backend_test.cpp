@@ -7,7 +7,6 @@
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/gpu/gpu_backend.h"
-#include "backend/reference/reference_backend.h"
 #include "base/error.h"
 #include "tests/support/backend_check.h"
 #include "tests/support/synthetic_model.h"
@@ -25,16 +24,6 @@ std::shared_ptr<const Weights> synthetic(const Config& config, DataType type = D
 std::unique_ptr<GpuBackend> emulated(const std::shared_ptr<const Weights>& weights,
                                      const GpuOptions& options = {}, Order order = Order::Forward) {
   return std::make_unique<GpuBackend>(weights, open_test_device(order), options);
-}
-
-// Largest difference of logits and state, as a share of the largest value.
-double error_of(Backend& backend, const std::shared_ptr<const Weights>& weights,
-                std::size_t tokens) {
-  ReferenceBackend reference(weights);
-  const std::vector<TokenId> text = some_tokens(weights->config, tokens);
-  const double logits =
-      relative_error<float, float>(logits_of(backend, text), logits_of(reference, text));
-  return std::max(logits, relative_error<float, float>(state_of(backend), state_of(reference)));
 }
 
 Config two_layers(std::uint32_t head_size) {

@@ -64,12 +64,6 @@ std::unique_ptr<GpuBackend> batched(const std::shared_ptr<const Weights>& weight
   return backend;
 }
 
-std::vector<float> state_in(const Backend& backend, std::uint32_t slot) {
-  State state(backend.config());
-  backend.read_state(state, slot);
-  return {state.values().begin(), state.values().end()};
-}
-
 /// The text in one step, all logits.
 std::vector<float> batch_logits(Backend& backend, const std::vector<TokenId>& text,
                                 std::uint32_t slot = 0) {
@@ -236,7 +230,7 @@ TEST_P(GpuBatchSchedules, LeaveTheSameBits) {
       ASSERT_EQ(best, expected_best);
     }
     for (std::uint32_t slot = 0; slot < kSlots; ++slot) {
-      EXPECT_EQ(state_in(*backend, slot), states[slot]) << slot;
+      EXPECT_EQ(state_of(*backend, slot), states[slot]) << slot;
     }
     EXPECT_LE(backend->batch()->programs(), BatchRunner::kPrograms);
   }
@@ -255,15 +249,15 @@ TEST(GpuBatch, LongStepsAreCut) {
   const std::unique_ptr<GpuBackend> cut = batched(weights, Products::Tensor, 2, Order::Forward, 16);
   const std::vector<float> expected = batch_logits(*whole, text, 1);
   EXPECT_EQ(batch_logits(*cut, text, 1), expected);
-  EXPECT_EQ(state_in(*cut, 1), state_in(*whole, 1));
-  EXPECT_EQ(state_in(*cut, 0), std::vector<float>(state_in(*cut, 0).size()));
+  EXPECT_EQ(state_of(*cut, 1), state_of(*whole, 1));
+  EXPECT_EQ(state_of(*cut, 0), std::vector<float>(state_of(*cut, 0).size()));
   // A text of several tokens takes the same way, but for its last token.
   std::vector<float> last(weights->config.vocab_size);
   whole->forward(text, Logits::Last, last);
   const std::vector<float> wanted(expected.end() - static_cast<std::ptrdiff_t>(last.size()),
                                   expected.end());
   EXPECT_LT((relative_error<float, float>(last, wanted)), 1e-3);
-  EXPECT_LT((relative_error<float, float>(state_in(*whole, 0), state_in(*whole, 1))), 1e-3);
+  EXPECT_LT((relative_error<float, float>(state_of(*whole, 0), state_of(*whole, 1))), 1e-3);
 }
 
 TEST(GpuBatch, ProgramsAreCachedAndBounded) {
@@ -327,7 +321,7 @@ TEST(GpuBatchHalfStates, AnyCutLeavesTheSameBits) {
           last, std::span(expected).subspan((begin - 1) * vocabulary, vocabulary)))
           << begin;
     }
-    EXPECT_EQ(state_in(*cut, slot), state_in(*whole, 0));
+    EXPECT_EQ(state_of(*cut, slot), state_of(*whole, 0));
     whole->reset();
     whole->forward(std::span(text).first(1), Logits::Last, last);
     EXPECT_TRUE(std::ranges::equal(last, std::span(expected).first(vocabulary)));

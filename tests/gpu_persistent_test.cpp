@@ -6,7 +6,6 @@
 
 #include "backend/gpu/gpu_backend.h"
 #include "backend/gpu/persistent/row_tiles.h"
-#include "backend/reference/reference_backend.h"
 #include "tests/support/backend_check.h"
 #include "tests/support/synthetic_model.h"
 #include "tests/support/test_device.h"
@@ -46,15 +45,6 @@ std::unique_ptr<GpuBackend> persistent(const std::shared_ptr<const Weights>& wei
   EXPECT_NE(backend->persistent(), nullptr);
   EXPECT_EQ(backend->token_program().dispatches.size(), 2U);
   return backend;
-}
-
-double error_of(Backend& backend, const std::shared_ptr<const Weights>& weights,
-                std::size_t tokens) {
-  ReferenceBackend reference(weights);
-  const std::vector<TokenId> text = some_tokens(weights->config, tokens);
-  const double logits =
-      relative_error<float, float>(logits_of(backend, text), logits_of(reference, text));
-  return std::max(logits, relative_error<float, float>(state_of(backend), state_of(reference)));
 }
 
 class GpuPersistentTypes : public ::testing::TestWithParam<DataType> {};

@@ -22,7 +22,7 @@ using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
 /// A smaller model than the default, with heads of 32.
-Config small_config() {
+Config three_layers() {
   Config config = synthetic_config(32);
   config.layers = 3;
   config.vocab_size = 70;
@@ -34,7 +34,7 @@ Config small_config() {
 }
 
 Weights small_weights() {
-  return make_synthetic_weights(small_config(), 11);
+  return make_synthetic_weights(three_layers(), 11);
 }
 
 /// A source over tensors in memory; `source.storage` keeps them.
@@ -154,7 +154,7 @@ TEST(Weights, LargeMatricesAreViewsAndMayBeUnaligned) {
 }
 
 TEST(Weights, BytesPerTokenCountEveryMatrixOnceAndOneRowOfTheEmbedding) {
-  Config config = small_config();
+  Config config = three_layers();
   config.layers = 2;
   const Weights weights = make_synthetic_weights(config, 1, DataType::Q8_0, DataType::F16);
   const std::uint64_t c = config.width;
@@ -165,7 +165,7 @@ TEST(Weights, BytesPerTokenCountEveryMatrixOnceAndOneRowOfTheEmbedding) {
 }
 
 TEST(Weights, OneLayerHasNoValueMix) {
-  Config config = small_config();
+  Config config = three_layers();
   config.layers = 1;
   config.rank_v = 0;
   const Weights weights = make_synthetic_weights(config, 1);

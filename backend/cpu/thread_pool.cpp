@@ -13,7 +13,7 @@ namespace {
 // Spins this often before it yields: about 20 to 100 microseconds, several steps' length.
 constexpr int kSpins = 2000;
 // Set in copying_ while a job may be joined.
-constexpr std::uint32_t kOpen = 1U << 31;
+constexpr std::uint32_t kOpenBit = 1U << 31;
 
 inline void pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -44,7 +44,7 @@ void ThreadPool::begin(const Description& description) {
   if (threads_.empty()) return;
   description_ = description;
   description_.first_step = step_of(claim_.load(std::memory_order_relaxed));
-  copying_.store(kOpen, std::memory_order_release);
+  copying_.store(kOpenBit, std::memory_order_release);
   jobs_.fetch_add(1, std::memory_order_release);
   jobs_.notify_all();
 }
@@ -52,7 +52,7 @@ void ThreadPool::begin(const Description& description) {
 // Threads that have their copy may go on for a while; they find all steps over.
 void ThreadPool::end() {
   if (threads_.empty()) return;
-  copying_.fetch_and(~kOpen, std::memory_order_relaxed);
+  copying_.fetch_and(~kOpenBit, std::memory_order_relaxed);
   while (copying_.load(std::memory_order_acquire) != 0) std::this_thread::yield();
 }
 
@@ -75,7 +75,7 @@ void ThreadPool::work(unsigned index) {
     if (stopping_.load(std::memory_order_relaxed)) return;
 
     std::uint32_t copying = copying_.load(std::memory_order_acquire);
-    while ((copying & kOpen) != 0) {
+    while ((copying & kOpenBit) != 0) {
       if (!copying_.compare_exchange_weak(copying, copying + 1, std::memory_order_acquire))
         continue;
       Description description = description_;

@@ -7,7 +7,7 @@
 namespace gander::gpu {
 namespace {
 
-constexpr std::uint32_t kThreads = 1024;
+constexpr std::uint32_t kSamplerThreads = 1024;
 constexpr std::uint64_t kRingBytes = DeviceSampler::kRing * sizeof(TokenId);
 
 }  // namespace
@@ -28,7 +28,7 @@ void DeviceSampler::record(Program& program, const Recorder& recorder, std::uint
                   {in(logits_), in(maxima_), in(memory_.settings), Binding{memory_.biases},
                    in_out(memory_.state), Binding{memory_.counts}, Binding{memory_.seen},
                    out(token_), Binding{ids, 0, sizeof(TokenId)}},
-                  Launch{.threads = kThreads});
+                  Launch{.threads = kSamplerThreads});
 }
 
 void DeviceSampler::start(const SamplerSettings& settings, const SamplerMemory& memory) {

@@ -8,7 +8,7 @@ namespace gander::gpu {
 
 namespace {
 
-constexpr std::uint32_t kThreads = 256;
+constexpr std::uint32_t kGroupThreads = 256;
 
 // The length below which a vector is not scaled to length 1.
 constexpr float kLengthEpsilon = 1e-12F;
@@ -28,7 +28,7 @@ void Primitives::record(std::string_view kernel, std::uint32_t weight_types,
                         std::vector<Binding> bindings, const Parameters& parameters, Item item,
                         std::uint32_t items, std::uint32_t scratch) const {
   recorder_.record(program_, kernel, layer_, weight_types, std::move(bindings), parameters,
-                   {.threads = kThreads, .group_memory = number(scratch * sizeof(float))});
+                   {.threads = kGroupThreads, .group_memory = number(scratch * sizeof(float))});
   // The grid follows from the threads that the pipeline allows.
   Dispatch& dispatch = program_.dispatches.back();
   std::uint32_t of_group = 1;
@@ -138,7 +138,7 @@ void Primitives::matmul(const MatrixView& matrix, const View& x, const View& y,
 void Primitives::matmul_sparse(const MatrixView& matrix, const View& x, const View& y) const {
   record("matmul_sparse", type_bit(matrix.type), {in(matrix.view), in(x), out(y)},
          SparseMatmulParameters{1, type_number(matrix)}, Item::Group,
-         (matrix.rows + kValueTile - 1) / kValueTile, GANDER_FFN_VALUE_SCRATCH(kThreads));
+         (matrix.rows + kValueTile - 1) / kValueTile, GANDER_FFN_VALUE_SCRATCH(kGroupThreads));
 }
 
 }  // namespace gander::gpu

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "backend/gpu/round_up.h"
 #include "model/quant/blocks.h"
 
 namespace gander::gpu {
@@ -37,10 +38,6 @@ Parts parts_of(DataType type) {
       return {{{1, 4}, {1, 2}, {16, 8}, {256, 16}}};
   }
   return {};
-}
-
-constexpr std::uint32_t round_up(std::uint32_t count, std::uint32_t unit) {
-  return (count + unit - 1) / unit * unit;
 }
 
 std::uint64_t part_bytes(const Part& part, std::uint32_t padded, std::uint32_t columns) {

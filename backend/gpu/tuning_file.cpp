@@ -17,7 +17,7 @@ namespace gander::gpu {
 namespace {
 
 using Json = nlohmann::ordered_json;
-constexpr int kVersion = 1;
+constexpr int kTuningVersion = 1;
 
 // What the best shapes depend on.
 std::string key_of(const DeviceInfo& info, const Weights& weights) {
@@ -63,8 +63,9 @@ Json read_file(const std::string& path) {
   if (path.empty() || !std::filesystem::exists(path, ignored)) return Json::object();
   std::ifstream file(path);
   Json json = Json::parse(file, nullptr, false);
-  if (!file || json.is_discarded() || !json.is_object() || json.value("version", 0) != kVersion ||
-      !json.contains("shapes") || !json["shapes"].is_object()) {
+  if (!file || json.is_discarded() || !json.is_object() ||
+      json.value("version", 0) != kTuningVersion || !json.contains("shapes") ||
+      !json["shapes"].is_object()) {
     fail("{} is no tuning file of this version; delete it and run gander tune again", path);
   }
   return json;
@@ -110,7 +111,7 @@ void store_shapes(const std::string& path, const DeviceInfo& info, const Weights
   if (path.empty())
     fail("there is no home folder to keep the measured shapes in: set GANDER_TUNING");
   Json json = read_file(path);
-  if (json.empty()) json = {{"version", kVersion}, {"shapes", Json::object()}};
+  if (json.empty()) json = {{"version", kTuningVersion}, {"shapes", Json::object()}};
   const auto rows = [](const RowShape& shape) { return Json{shape.threads, shape.rows}; };
   json["shapes"][key_of(info, weights)] = {
       {"time_mix_in", rows(shapes.time_mix_in)},

@@ -20,7 +20,6 @@
 namespace gander {
 namespace {
 
-constexpr std::uint32_t kNoLimit = Lengths::kNoLimit;
 constexpr std::size_t kMostUnique = 10;  // constants; every set of them is a state
 constexpr int kDeepestSchema = 64;
 constexpr int kMostSchemas = 20'000;
@@ -275,7 +274,7 @@ class SchemaCompiler {
     const Schema& first_items = schema.contains(list) ? schema[list] : none;
     if (!first_items.is_array()) fail("schema {}: '{}' is an array", path, list);
     const std::uint32_t least = whole_number(schema, "minItems", 0, path);
-    const std::uint32_t most = whole_number(schema, "maxItems", kNoLimit, path);
+    const std::uint32_t most = whole_number(schema, "maxItems", Lengths::kNoLimit, path);
     const auto listed = static_cast<std::uint32_t>(first_items.size());
     Schema item = schema.contains(rest) ? schema[rest] : Schema(true);
     // What may follow a list without being described does not.
@@ -302,7 +301,7 @@ class SchemaCompiler {
     }
     if (item != false && written < most) {
       const std::string item_path = below(path, rest);
-      if (most == kNoLimit && least <= written + 1) {
+      if (most == Lengths::kNoLimit && least <= written + 1) {
         const std::uint32_t entry = next_entry();
         add_schema(item, item_path, entry, at);
         add_separator(at, ',', entry);
@@ -312,11 +311,11 @@ class SchemaCompiler {
         add_schema(item, item_path, out_.start(rule), end);
         out_.end_rule(end);
         std::uint32_t entry = 0;
-        while (written < (most == kNoLimit ? least : most)) {
+        while (written < (most == Lengths::kNoLimit ? least : most)) {
           entry = next_entry();
           out_.add_call(entry, rule, at);
         }
-        if (most == kNoLimit) add_separator(at, ',', entry);
+        if (most == Lengths::kNoLimit) add_separator(at, ',', entry);
       }
     }
     if (written >= least) out_.add_byte(at, ']', to);

@@ -30,40 +30,41 @@ template <typename Function>
   return result;
 }
 
-inline Lanes fill(float value) {
+[[gnu::always_inline]] inline Lanes fill(float value) {
   return each_part([&](int) { return Register{} + value; });
 }
-inline Lanes operator+(const Lanes& a, const Lanes& b) {
+[[gnu::always_inline]] inline Lanes operator+(const Lanes& a, const Lanes& b) {
   return each_part([&](int i) { return a.part[i] + b.part[i]; });
 }
-inline Lanes operator-(const Lanes& a, const Lanes& b) {
+[[gnu::always_inline]] inline Lanes operator-(const Lanes& a, const Lanes& b) {
   return each_part([&](int i) { return a.part[i] - b.part[i]; });
 }
-inline Lanes operator*(const Lanes& a, const Lanes& b) {
+[[gnu::always_inline]] inline Lanes operator*(const Lanes& a, const Lanes& b) {
   return each_part([&](int i) { return a.part[i] * b.part[i]; });
 }
-inline Lanes operator/(const Lanes& a, const Lanes& b) {
+[[gnu::always_inline]] inline Lanes operator/(const Lanes& a, const Lanes& b) {
   return each_part([&](int i) { return a.part[i] / b.part[i]; });
 }
-inline Lanes& operator+=(Lanes& a, const Lanes& b) {
+[[gnu::always_inline]] inline Lanes& operator+=(Lanes& a, const Lanes& b) {
   return a = a + b;
 }
 
 /// Lane by lane: a < b ? yes : no; `no` where one is not a number.
-inline Lanes where_less(const Lanes& a, const Lanes& b, const Lanes& yes, const Lanes& no) {
+[[gnu::always_inline]] inline Lanes where_less(const Lanes& a, const Lanes& b, const Lanes& yes,
+                                               const Lanes& no) {
   return each_part([&](int i) { return a.part[i] < b.part[i] ? yes.part[i] : no.part[i]; });
 }
-inline Lanes smaller(const Lanes& a, const Lanes& b) {
+[[gnu::always_inline]] inline Lanes smaller(const Lanes& a, const Lanes& b) {
   return where_less(a, b, a, b);
 }
-inline Lanes larger(const Lanes& a, const Lanes& b) {
+[[gnu::always_inline]] inline Lanes larger(const Lanes& a, const Lanes& b) {
   return where_less(b, a, a, b);
 }
-inline Lanes magnitude(const Lanes& a) {
+[[gnu::always_inline]] inline Lanes magnitude(const Lanes& a) {
   return larger(a, fill(0) - a);
 }
 /// 1 / a, and 0 where a is 0.
-inline Lanes inverse(const Lanes& a) {
+[[gnu::always_inline]] inline Lanes inverse(const Lanes& a) {
   return each_part([&](int i) {
     const Register zero = {};
     const Register one = zero + 1.0F;
@@ -71,19 +72,19 @@ inline Lanes inverse(const Lanes& a) {
   });
 }
 /// The nearest integer; a tie goes to the even one. |a| < 2^22.
-inline Lanes nearest(const Lanes& a) {
+[[gnu::always_inline]] inline Lanes nearest(const Lanes& a) {
   const Lanes shift = fill(0x1.8p23F);  // adding it leaves no bits below 1
   return (a + shift) - shift;
 }
 
-inline Lanes load(const float* data) {
+[[gnu::always_inline]] inline Lanes load(const float* data) {
   return each_part([&](int i) {
     Register part;
     std::memcpy(&part, data + i * kRegisterLanes, sizeof part);
     return part;
   });
 }
-inline void store(float* data, const Lanes& a) {
+[[gnu::always_inline]] inline void store(float* data, const Lanes& a) {
   for (int i = 0; i < kParts; ++i) {
     const Register part = a.part[i];
     std::memcpy(data + i * kRegisterLanes, &part, sizeof part);

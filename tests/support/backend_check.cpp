@@ -1,6 +1,7 @@
 #include "tests/support/backend_check.h"
 
 #include <random>
+#include <utility>
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/reference/reference_backend.h"
@@ -20,24 +21,33 @@ std::vector<float> logits_of(Backend& backend, const std::vector<TokenId>& token
   return logits;
 }
 
-std::vector<float> state_of(const Backend& backend) {
+std::vector<float> state_of(const Backend& backend, std::uint32_t slot) {
   State state(backend.config());
-  backend.read_state(state);
+  backend.read_state(state, slot);
   return {state.values().begin(), state.values().end()};
 }
 
-double error_against_reference(const std::shared_ptr<const Weights>& weights,
-                               const Kernels& kernels, unsigned threads, std::size_t tokens) {
+ReferenceRun::ReferenceRun(std::shared_ptr<const Weights> model, std::size_t count)
+    : weights(std::move(model)), tokens(some_tokens(weights->config, count)) {
   ReferenceBackend reference(weights);
-  CpuBackend cpu(weights, threads, kernels);
-  const std::vector<TokenId> text = some_tokens(weights->config, tokens);
-  const std::vector<float> expected = logits_of(reference, text);
-  const std::vector<float> actual = logits_of(cpu, text);
-  const std::vector<float> expected_state = state_of(reference);
-  const std::vector<float> actual_state = state_of(cpu);
-  const DataType type = weights->head.type;
-  return std::max(error_for<float, float>(type, actual, expected),
-                  error_for<float, float>(type, actual_state, expected_state));
+  logits = logits_of(reference, tokens);
+  state = state_of(reference);
+}
+
+double cpu_error(const ReferenceRun& reference, const Kernels& kernels, unsigned threads) {
+  CpuBackend cpu(reference.weights, threads, kernels);
+  const std::vector<float> logits = logits_of(cpu, reference.tokens);
+  const DataType type = reference.weights->head.type;
+  return std::max(error_for<float, float>(type, logits, reference.logits),
+                  error_for<float, float>(type, state_of(cpu), reference.state));
+}
+
+double error_of(Backend& backend, const std::shared_ptr<const Weights>& weights,
+                std::size_t tokens) {
+  const ReferenceRun reference(weights, tokens);
+  const std::vector<float> logits = logits_of(backend, reference.tokens);
+  return std::max(relative_error<float, float>(logits, reference.logits),
+                  relative_error<float, float>(state_of(backend), reference.state));
 }
 
 Config odd_config() {

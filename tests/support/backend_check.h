@@ -64,10 +64,26 @@ double error_for(DataType type, std::span<const Actual> actual,
 std::vector<TokenId> some_tokens(const Config& config, std::size_t count, unsigned seed = 1);
 /// Feeds the tokens; logits after every one.
 std::vector<float> logits_of(Backend& backend, const std::vector<TokenId>& tokens);
-std::vector<float> state_of(const Backend& backend);
-/// The larger of the errors (error_for the type of the head) of all logits and of the state.
-double error_against_reference(const std::shared_ptr<const Weights>& weights,
-                               const Kernels& kernels, unsigned threads, std::size_t tokens);
+std::vector<float> state_of(const Backend& backend, std::uint32_t slot = 0);
+
+/// What the double-precision reference makes of some tokens: for any number of backends to be held
+/// against.
+struct ReferenceRun {
+  ReferenceRun(std::shared_ptr<const Weights> model, std::size_t count);
+
+  std::shared_ptr<const Weights> weights;
+  std::vector<TokenId> tokens;
+  std::vector<float> logits;  ///< after every token
+  std::vector<float> state;
+};
+/// The larger of the errors (error_for the type of the head) of all logits and of the state of the
+/// CPU backend.
+double cpu_error(const ReferenceRun& reference, const Kernels& kernels, unsigned threads);
+/// Largest difference of a backend's logits and state from the reference's after some tokens, as a
+/// share of the largest value.
+double error_of(Backend& backend, const std::shared_ptr<const Weights>& weights,
+                std::size_t tokens);
+
 /// A model whose widths no vector length divides: every loop has a remainder.
 Config odd_config();
 

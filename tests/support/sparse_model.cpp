@@ -14,7 +14,7 @@ namespace gander {
 namespace {
 
 constexpr std::uint64_t kHeader = 2 << 20;  // metadata with a vocabulary
-constexpr std::uint64_t kAlignment = 32;
+constexpr std::uint64_t kTensorAlignment = 32;
 
 // Places matrices one after the other; their addresses are offsets until the file is mapped.
 struct Layout {
@@ -25,7 +25,7 @@ struct Layout {
     if (columns % info(type).block_size != 0) type = DataType::F16;
     matrix = {type, rows, columns, nullptr};
     matrices.emplace_back(&matrix, size);
-    size = (size + matrix.size() + kAlignment - 1) / kAlignment * kAlignment;
+    size = (size + matrix.size() + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
   }
 };
 

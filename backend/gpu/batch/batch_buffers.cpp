@@ -5,6 +5,7 @@
 #include "backend/gpu/batch/batch_parameters.h"
 #include "backend/gpu/batch/batch_shape.h"
 #include "backend/gpu/buffer_pool.h"
+#include "backend/gpu/round_up.h"
 
 namespace gander::gpu {
 namespace {
@@ -13,10 +14,6 @@ namespace {
 constexpr std::uint32_t kMostLogitRows = 512;
 // Of the largest tile: what lies in a tile is read, also past the last row.
 constexpr std::uint32_t kTileRows = 256;
-
-constexpr std::uint32_t round_up(std::uint32_t count, std::uint32_t unit) {
-  return (count + unit - 1) / unit * unit;
-}
 
 }  // namespace
 

@@ -56,14 +56,14 @@ std::uint32_t number_at(std::string_view text, std::size_t begin, std::size_t& e
 }
 
 /// The module's line ".target sm_N", or ".target sm_Na" for that GPU alone.
-struct Target {
+struct PtxTarget {
   std::uint32_t capability = 0;  ///< 0 without one
   bool exact = false;
 
   bool runs_on(std::uint32_t gpu) const { return exact ? capability == gpu : capability <= gpu; }
 };
 
-Target target_of(std::string_view module) {
+PtxTarget target_of(std::string_view module) {
   constexpr std::string_view kTarget = ".target sm_";
   const std::size_t place = module.find(kTarget);
   if (place == std::string_view::npos) return {};
@@ -102,7 +102,7 @@ constexpr std::string_view kBegin = "gander_begin";
 
 /// Lets the compiler use what GPUs have that start kernels early.
 void raise_target(std::string& ptx) {
-  const Target target = target_of(ptx);
+  const PtxTarget target = target_of(ptx);
   if (target.capability == 0 || target.capability >= kStartsEarly) return;
   const std::string old = fmt::format(".target sm_{}", target.capability);
   ptx.replace(ptx.find(old), old.size(), fmt::format(".target sm_{}", kStartsEarly));
@@ -153,7 +153,7 @@ KernelText specialise(std::span<const std::string_view> modules, std::string_vie
                       std::span<const FunctionConstant> constants, std::uint32_t capability) {
   std::string_view newest;
   for (const std::string_view module : modules) {
-    const Target target = target_of(module);
+    const PtxTarget target = target_of(module);
     if (!target.runs_on(capability) || !has_kernel(module, name)) continue;
     if (newest.empty() || target.capability > target_of(newest).capability) newest = module;
   }

@@ -7,7 +7,7 @@ namespace gander::gpu::cuda {
 namespace {
 
 // Small copies of the thread that computes wait for a buffer at most: 20 µs.
-constexpr std::size_t kBufferBytes = std::size_t{1} << 20;
+constexpr std::size_t kSideBytes = std::size_t{1} << 20;
 
 }  // namespace
 
@@ -33,7 +33,7 @@ void SideStream::prepare_buffers() {
   for (Buffer& buffer : buffers_) {
     if (buffer.memory == nullptr) {
       void* memory = nullptr;
-      check_(driver_.MemHostAlloc(&memory, kBufferBytes, 0), "cuMemHostAlloc");
+      check_(driver_.MemHostAlloc(&memory, kSideBytes, 0), "cuMemHostAlloc");
       buffer.memory = static_cast<std::byte*>(memory);
     }
     if (buffer.copied == nullptr) {
@@ -58,7 +58,7 @@ void SideStream::read(Address from, std::span<std::byte> bytes) {
   check_(driver_.StreamWaitEvent(stream_, before_, 0), "cuStreamWaitEvent");
   std::span<std::byte> coming;  // what the other buffer is being filled for
   for (std::size_t i = 0; !bytes.empty() || !coming.empty(); i = 1 - i) {
-    const std::span<std::byte> part = bytes.first(std::min(bytes.size(), kBufferBytes));
+    const std::span<std::byte> part = bytes.first(std::min(bytes.size(), kSideBytes));
     if (!part.empty()) {
       check_(driver_.MemcpyDtoHAsync(buffers_[i].memory, from, part.size(), stream_),
              "cuMemcpyDtoHAsync");
@@ -82,7 +82,7 @@ void SideStream::write(Address to, std::span<const std::byte> bytes) {
   for (std::size_t i = 0; !bytes.empty(); ++i) {
     const Buffer& buffer = buffers_[i % 2];
     if (i >= 2) finish_buffer(buffer);
-    const std::size_t count = std::min(bytes.size(), kBufferBytes);
+    const std::size_t count = std::min(bytes.size(), kSideBytes);
     std::memcpy(buffer.memory, bytes.data(), count);
     check_(driver_.MemcpyHtoDAsync(to, buffer.memory, count, stream_), "cuMemcpyHtoDAsync");
     check_(driver_.EventRecord(buffer.copied, stream_), "cuEventRecord");

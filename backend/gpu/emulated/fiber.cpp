@@ -7,6 +7,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <mutex>
+#include <vector>
 
 // NOLINTBEGIN(bugprone-reserved-identifier): the sanitizers' names
 extern "C" {
@@ -101,6 +103,60 @@ constexpr std::size_t kStackBytes = 256 << 10;
 constexpr std::size_t kStackBytes = 64 << 10;
 #endif
 
+// Stacks that fibers had and others will have: mapping one takes longer than most threads run. Each
+// lies above a guard. The thread sanitizer would take two of one stack for a race.
+class Stacks {
+ public:
+  Stacks() = default;
+  Stacks(const Stacks&) = delete;
+  Stacks& operator=(const Stacks&) = delete;
+  ~Stacks() {
+    for (std::byte* memory : free_) munmap(memory, kGuardBytes + kStackBytes);
+  }
+
+  // The guard's first byte. Throws Error.
+  std::byte* take() {
+    {
+      const std::lock_guard lock(mutex_);
+      if (!free_.empty()) {
+        std::byte* memory = free_.back();
+        free_.pop_back();
+        return memory;
+      }
+    }
+    void* memory = mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANON, -1, 0);
+    if (memory == MAP_FAILED) {
+      fail("emulated GPU: no memory for a thread's stack: {}", std::strerror(errno));
+    }
+    mprotect(memory, kGuardBytes, PROT_NONE);
+    return static_cast<std::byte*>(memory);
+  }
+
+  void give(std::byte* memory) {
+    allow(memory, kGuardBytes + kStackBytes);
+    {
+      const std::lock_guard lock(mutex_);
+      if (free_.size() < kMostFree) {
+        free_.push_back(memory);
+        return;
+      }
+    }
+    munmap(memory, kGuardBytes + kStackBytes);
+  }
+
+ private:
+  static constexpr std::size_t kMostFree = GANDER_THREAD_SANITIZER ? 0 : 4096;
+
+  std::mutex mutex_;
+  std::vector<std::byte*> free_;
+};
+
+Stacks& stacks() {
+  static Stacks all;
+  return all;
+}
+
 // The two ends of the switch under way: who has just stopped, and who begins.
 thread_local Fiber* previous = nullptr;
 thread_local Fiber* current = nullptr;
@@ -108,13 +164,7 @@ thread_local Fiber* current = nullptr;
 }  // namespace
 
 Fiber::Fiber(void (*code)(), std::uint32_t colour) : code_(code), stack_bytes_(kStackBytes) {
-  void* memory = mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANON, -1, 0);
-  if (memory == MAP_FAILED) {
-    fail("emulated GPU: no memory for a thread's stack: {}", std::strerror(errno));
-  }
-  memory_ = static_cast<std::byte*>(memory);
-  mprotect(memory_, kGuardBytes, PROT_NONE);
+  memory_ = stacks().take();
   stack_bottom_ = memory_ + kGuardBytes;
 
   std::byte* top = memory_ + kGuardBytes + kStackBytes - 256 - colour % 32 * 320;
@@ -137,8 +187,7 @@ Fiber::~Fiber() {
 #if GANDER_THREAD_SANITIZER
   __tsan_destroy_fiber(thread_);
 #endif
-  allow(memory_, kGuardBytes + kStackBytes);
-  munmap(memory_, kGuardBytes + kStackBytes);
+  stacks().give(memory_);
 }
 
 void Fiber::switch_to(Fiber& next) {

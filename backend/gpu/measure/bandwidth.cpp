@@ -12,13 +12,13 @@ namespace gander::gpu {
 namespace {
 
 constexpr std::uint64_t kPieceBytes = 64 << 10;  // of a thread group
-constexpr std::uint64_t kBufferBytes = std::uint64_t{1} << 30;
+constexpr std::uint64_t kReadBytes = std::uint64_t{1} << 30;
 constexpr std::uint64_t kEmulatedBytes = std::uint64_t{1} << 20;
-constexpr int kRounds = 8;
+constexpr int kReadings = 8;
 
 // In whole pieces.
 std::uint64_t buffer_bytes(const DeviceInfo& info) {
-  std::uint64_t bytes = info.emulated ? kEmulatedBytes : kBufferBytes;
+  std::uint64_t bytes = info.emulated ? kEmulatedBytes : kReadBytes;
   if (info.max_buffer_bytes > 0) bytes = std::min(bytes, info.max_buffer_bytes);
   if (info.working_set_bytes > 0) bytes = std::min(bytes, info.working_set_bytes / 4);
   return std::max(bytes / kPieceBytes, std::uint64_t{1}) * kPieceBytes;
@@ -48,7 +48,7 @@ ReadBandwidth measure_read_bandwidth(Device& device) {
   // Several times in a submission: what handing it over takes is then little.
   const std::vector<Dispatch> passes(device.info().emulated ? 1 : 8, sum_of(device, bytes));
   double least = 0;
-  for (int round = -1; round < kRounds; ++round) {  // the first is a warm-up
+  for (int round = -1; round < kReadings; ++round) {  // the first is a warm-up
     const auto begin = std::chrono::steady_clock::now();
     device.wait(device.submit(passes));
     const double seconds =

@@ -48,7 +48,7 @@ std::uint64_t bytes_of(const std::vector<Element>& elements) {
 }
 
 template <typename Element>
-void write(Device& device, const View& view, const std::vector<Element>& elements) {
+void write_all(Device& device, const View& view, const std::vector<Element>& elements) {
   device.write(view, std::as_bytes(std::span(elements)));
 }
 
@@ -118,10 +118,10 @@ void PersistentToken::place() {
 }
 
 void PersistentToken::upload(const Progress& progress) {
-  write(device_, layers_, plan_.layers);
-  write(device_, blocks_, plan_.blocks);
-  write(device_, pieces_, plan_.pieces);
-  write(device_, segments_, plan_.segments);
+  write_all(device_, layers_, plan_.layers);
+  write_all(device_, blocks_, plan_.blocks);
+  write_all(device_, pieces_, plan_.pieces);
+  write_all(device_, segments_, plan_.segments);
   upload_token_weights(placed_, buffer_, device_, progress);
 }
 
