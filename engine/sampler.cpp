@@ -16,7 +16,7 @@
 namespace gander {
 namespace {
 
-constexpr std::size_t kLanes = 32;
+constexpr std::size_t kBlockLanes = 32;
 constexpr std::size_t kBlock = 64;
 constexpr std::uint64_t kRandomStep = 0x9e3779b97f4a7c15U;  // of SplitMix64
 constexpr float kFinite = std::numeric_limits<float>::max();
@@ -209,14 +209,14 @@ void Sampler::adjust_logits(std::span<const float> logits) {
   apply_penalties();
   for (std::size_t block = 0; block < block_largest_.size(); ++block) {
     const float* values = &logits_[block * kBlock];
-    float lanes[kLanes];
-    std::copy_n(values, kLanes, lanes);
-    for (std::size_t i = kLanes; i < kBlock; i += kLanes) {
-      for (std::size_t lane = 0; lane < kLanes; ++lane) {
+    float lanes[kBlockLanes];
+    std::copy_n(values, kBlockLanes, lanes);
+    for (std::size_t i = kBlockLanes; i < kBlock; i += kBlockLanes) {
+      for (std::size_t lane = 0; lane < kBlockLanes; ++lane) {
         lanes[lane] = values[i + lane] > lanes[lane] ? values[i + lane] : lanes[lane];
       }
     }
-    block_largest_[block] = *std::max_element(lanes, lanes + kLanes);
+    block_largest_[block] = *std::max_element(lanes, lanes + kBlockLanes);
   }
   largest_ = *std::ranges::max_element(block_largest_);
 }
@@ -250,9 +250,9 @@ double Sampler::compute_weights() {
       weights[i] = bounded((values[i] - largest) * inverse_temperature);
     }
     for (std::size_t i = 0; i < kBlock; ++i) weights[i] = exp_of_log(weights[i]);
-    float lanes[kLanes] = {};
-    for (std::size_t i = 0; i < kBlock; i += kLanes) {
-      for (std::size_t lane = 0; lane < kLanes; ++lane) lanes[lane] += weights[i + lane];
+    float lanes[kBlockLanes] = {};
+    for (std::size_t i = 0; i < kBlock; i += kBlockLanes) {
+      for (std::size_t lane = 0; lane < kBlockLanes; ++lane) lanes[lane] += weights[i + lane];
     }
     double sum = 0.0;
     for (const float lane : lanes) sum += lane;

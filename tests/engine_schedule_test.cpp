@@ -477,10 +477,12 @@ void check_random_schedules(const Model& model, std::uint32_t slots, std::uint64
 }
 
 TEST(EngineSchedule, EachTextIsThatOfItsRequestAlone) {
+  Config config = synthetic_config();
+  config.layers = 2;
   Model model;
   model.path = "synthetic";
-  model.weights = std::make_shared<const Weights>(
-      make_synthetic_weights(synthetic_config(), 5, DataType::Q8_0));
+  model.weights =
+      std::make_shared<const Weights>(make_synthetic_weights(config, 5, DataType::Q8_0));
   const std::uint32_t vocabulary = model.config().vocab_size;
   std::vector<std::string> tokens = byte_tokens({"ab", "abc", "\n\n", " a", "  "});
   ASSERT_LE(tokens.size(), vocabulary);

@@ -81,10 +81,10 @@ TEST_F(CudaDevice, KernelsThatWaitThemselvesAreStartedEarly) {
   };
   const std::string waiting =
       std::string(kAddModule).insert(kAddModule.find("  mov"), "  gander_begin\n");
-  record_.capability = 9;
+  record_.major_capability = 9;
   EXPECT_EQ(launches(kAddModule), 0);
   EXPECT_EQ(launches(waiting), 1);
-  record_.capability = 8;
+  record_.major_capability = 8;
   EXPECT_EQ(launches(waiting), 0) << "Ampere has no such instruction";
 }
 
@@ -110,7 +110,7 @@ TEST_F(CudaDevice, EqualPipelinesAreCompiledOnce) {
   const PipelineInfo first = device->pipeline("add", kAddConstants);
   EXPECT_EQ(device->pipeline("add", kAddConstants).id, first.id);
   EXPECT_EQ(first.max_threads, 256U);
-  EXPECT_THAT(record_.module, HasSubstr("mov.b32 %r1, 64;"));
+  EXPECT_THAT(record_.modules.back(), HasSubstr("mov.b32 %r1, 64;"));
   const std::array other = {FunctionConstant{0, false, 65}};
   EXPECT_NE(device->pipeline("add", other).id, first.id);
   EXPECT_EQ(std::ranges::count(record_.calls, "ModuleLoadDataEx"), 2);
@@ -132,9 +132,9 @@ TEST_F(CudaDevice, GivesEverythingBack) {
 
 TEST_F(CudaDevice, RefusesGpusItCannotUse) {
   EXPECT_THAT(error_of([&] { open(2); }), HasSubstr("no GPU 2: the driver shows 2"));
-  record_.capability = 7;
+  record_.major_capability = 7;
   EXPECT_THAT(error_of([&] { open(); }), HasSubstr("NVIDIA of the test has capability 7.0"));
-  record_.capability = 8;
+  record_.major_capability = 8;
   record_.failures["Init"] = 100;
   EXPECT_THAT(error_of([&] { open(); }), HasSubstr("cuInit: CUDA_ERROR_X (what happened)"));
 }

@@ -33,6 +33,8 @@ const Weights& weights() {
   static const Weights model = [] {
     Config config = synthetic_config(256);
     config.layers = 2;
+    config.heads = 1;
+    config.width = config.head_size;
     return make_synthetic_weights(config, 9);
   }();
   return model;

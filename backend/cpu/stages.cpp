@@ -10,12 +10,12 @@ namespace gander {
 
 namespace {
 
-struct Range {
+struct ItemRange {
   std::size_t begin, end;
 };
 
 // Item `index` of `count` things dealt out `size` at a time.
-Range item_range(std::size_t index, std::size_t size, std::size_t count) {
+ItemRange item_range(std::size_t index, std::size_t size, std::size_t count) {
   return {index * size, std::min(count, (index + 1) * size)};
 }
 
@@ -29,7 +29,7 @@ float* product_scratch_of(const StageContext& context) {
 }
 
 // Columns of a token's input to 8 bits, where a quantised matrix will read them.
-void quantize(const StageContext& context, const Input& input, std::size_t t, Range columns) {
+void quantize(const StageContext& context, const Input& input, std::size_t t, ItemRange columns) {
   if (!context.weights.any_quantized || input.quantized.columns == 0) return;
   context.kernels.quantize(input.values + t * input.quantized.columns, input.quantized.row(t),
                            columns.begin, columns.end);
@@ -43,7 +43,7 @@ struct Product {
   Epilogue epilogue = Epilogue::Store;
 };
 
-void product_rows(const StageContext& context, const Product& product, Range rows) {
+void product_rows(const StageContext& context, const Product& product, ItemRange rows) {
   const PackedMatrix& matrix = product.matrix;
   if (rows.begin >= matrix.rows) return;
   context.kernels.packed_tiles(
@@ -91,15 +91,16 @@ void multiply(const StageContext& context, std::span<const Product> products, Af
     while (item >= ends[i]) ++i;
     const PackedMatrix& matrix = products[i].matrix;
     const std::size_t first = i == 0 ? 0 : ends[i - 1];
-    const Range rows = item_range(spread(item - first, ends[i] - first, context.worker.threads()),
-                                  rows_of_item(matrix, context.tokens, bytes), matrix.rows);
+    const ItemRange rows =
+        item_range(spread(item - first, ends[i] - first, context.worker.threads()),
+                   rows_of_item(matrix, context.tokens, bytes), matrix.rows);
     product_rows(context, products[i], rows);
     after(rows);
   });
 }
 
 void multiply(const StageContext& context, std::span<const Product> products) {
-  multiply(context, products, [](Range) {});
+  multiply(context, products, [](ItemRange) {});
 }
 
 struct Shift {
@@ -124,7 +125,7 @@ void normalize_and_shift(const StageContext& context, const LayerNormWeights& no
   // Long items repeat little, but single tokens of many sequences have nothing to repeat.
   const std::size_t size = std::min<std::size_t>(8, items_of(context.tokens, sequences.size()));
   context.worker.share(items_of(context.tokens, size), [&](std::size_t item) {
-    const Range tokens = item_range(item, size, context.tokens);
+    const ItemRange tokens = item_range(item, size, context.tokens);
     float* next = context.buffers.scratch[context.worker.index()];
     float* spare = next + (width + 15) / 16 * 16;
     auto sequence = std::ranges::upper_bound(sequences, tokens.begin, {}, &SequenceRows::end);
@@ -150,7 +151,7 @@ void normalize_and_shift(const StageContext& context, const LayerNormWeights& no
 
 // Channels of the next shift state of a sequence, by its number.
 void keep_shift(const StageContext& context, std::size_t sequence, std::span<float> state,
-                Range channels) {
+                ItemRange channels) {
   const float* last = context.buffers.last + sequence * state.size();
   std::copy(last + channels.begin, last + channels.end,
             state.begin() + static_cast<std::ptrdiff_t>(channels.begin));
@@ -235,7 +236,7 @@ void wkv(const StageContext& context, std::uint32_t layer) {
     const std::size_t index = item / config.heads;
     const SequenceRows& sequence = context.sequences[index];
     const std::size_t channel = item % config.heads * n;  // the head's first
-    const Range rows_of_head = {channel, channel + n};
+    const ItemRange rows_of_head = {channel, channel + n};
     keep_shift(context, index, sequence.state->att_shift(layer), rows_of_head);
     for (const Product& product : low_rank) {
       if (own_rows) product_rows(context, product, rows_of_head);
@@ -274,7 +275,7 @@ void ffn_value(const StageContext& context, std::uint32_t layer) {
   const Activations& b = context.buffers;
   const Product product[] = {
       {context.weights.layers[layer].ffn_value, b.h, {b.x, {}}, Epilogue::Add}};
-  multiply(context, product, [&](Range rows) {
+  multiply(context, product, [&](ItemRange rows) {
     for (std::size_t i = 0; i < context.sequences.size(); ++i) {
       keep_shift(context, i, context.sequences[i].state->ffn_shift(layer), rows);
     }

@@ -76,8 +76,7 @@ GpuBackend::GpuBackend(std::shared_ptr<const Weights> weights, std::unique_ptr<D
   if (!batches && (slots_ != 1 || options.half_states)) {
     fail(
         "{} run as batches: not with --unfused or --sync, nor on NVIDIA GPUs of less than 130 KB "
-        "of "
-        "shared memory",
+        "of shared memory",
         slots_ != 1 ? fmt::format("{} sequences at once", slots_) : "16-bit states");
   }
   if (batches) {

@@ -86,7 +86,7 @@ Result unlock(void* memory) {
 
 Result load_module(cuda::Module* module, const void* image, unsigned count, int* options,
                    void** values) {
-  record->module = static_cast<const char*>(image);
+  record->modules.emplace_back(static_cast<const char*>(image));
   for (unsigned i = 0; i < count; ++i) {
     if (options[i] == cuda::kErrorLogBuffer) {
       std::strcpy(static_cast<char*>(values[i]), "line 7:\nno such instruction");
@@ -136,14 +136,15 @@ cuda::Driver fake_cuda_driver(CudaRecord& kept) {
     return 0;
   };
   driver.DeviceGetAttribute = [](int* value, int attribute, int) {
-    *value = attribute == cuda::kMajorCapability     ? record->capability
-             : attribute == cuda::kMaxGroupMemory    ? 48 << 10
+    *value = attribute == cuda::kMajorCapability     ? record->major_capability
+             : attribute == cuda::kMinorCapability   ? record->minor_capability
+             : attribute == cuda::kMaxGroupMemory    ? record->max_group_memory
              : attribute == cuda::kCooperativeLaunch ? record->cooperates
              : attribute == cuda::kMultiprocessors   ? 132
                                                      : 0;
     return 0;
   };
-  driver.DeviceTotalMem = [](std::size_t* bytes, int) { return *bytes = 80U << 20, 0; };
+  driver.DeviceTotalMem = [](std::size_t* bytes, int) { return *bytes = record->total_bytes, 0; };
   driver.DevicePrimaryCtxRetain = [](cuda::Context* context, int) {
     return give("DevicePrimaryCtxRetain", context);
   };
@@ -152,7 +153,7 @@ cuda::Driver fake_cuda_driver(CudaRecord& kept) {
   driver.MemAlloc = allocate;
   driver.MemFree = release;
   driver.MemGetInfo = [](std::size_t* free, std::size_t* total) {
-    return *free = 3U << 20, *total = 80U << 20, 0;
+    return *free = record->free_bytes, *total = record->total_bytes, 0;
   };
   driver.MemsetD8Async = [](Address to, unsigned char value, std::size_t bytes, cuda::Stream) {
     std::memset(reinterpret_cast<void*>(to), value, bytes);

@@ -39,10 +39,12 @@ struct CudaRecord {
   std::uint64_t copied = 0;                    ///< that have happened
   std::map<cuda::Event, std::uint64_t> marks;  ///< event → copies before it
   std::uintptr_t events = 0;
-  int capability = 9;
+  int major_capability = 9, minor_capability = 0;
   int max_threads = 256;
+  int max_group_memory = 48 << 10;
   int cooperates = 0;
-  std::string module;
+  std::size_t free_bytes = 3U << 20, total_bytes = 80U << 20;
+  std::vector<std::string> modules;  ///< that it was given
   unsigned group_memory = 0;
 };
 

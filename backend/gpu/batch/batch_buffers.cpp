@@ -13,7 +13,7 @@ namespace {
 // Of 512 rows' logits a model of 65,536 tokens has 134 MB.
 constexpr std::uint32_t kMostLogitRows = 512;
 // Of the largest tile: what lies in a tile is read, also past the last row.
-constexpr std::uint32_t kTileRows = 256;
+constexpr std::uint32_t kLargestTileRows = 256;
 
 }  // namespace
 
@@ -22,7 +22,7 @@ BatchBuffers make_batch_buffers(const Config& config, std::uint32_t rows, std::u
   BatchBuffers buffers;
   buffers.rows = rows;
   buffers.logit_rows = std::min(rows, kMostLogitRows);
-  buffers.padded_rows = round_up(rows, kTileRows);
+  buffers.padded_rows = round_up(rows, kLargestTileRows);
   buffers.input_stride = round_up(config.width, GANDER_BATCH_COLUMNS);
   buffers.hidden_stride = round_up(config.ffn_width, GANDER_BATCH_COLUMNS);
   const std::uint64_t padded = buffers.padded_rows;

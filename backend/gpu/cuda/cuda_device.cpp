@@ -11,11 +11,8 @@
 #include "backend/gpu/cuda/staging.h"
 #include "base/error.h"
 
-namespace gander::gpu {
-
+namespace gander::gpu::cuda {
 namespace {
-
-using namespace cuda;
 
 struct Buffer {
   Address address = 0;
@@ -404,13 +401,16 @@ class CudaDevice final : public Device {
 };
 
 }  // namespace
+}  // namespace gander::gpu::cuda
+
+namespace gander::gpu {
 
 std::unique_ptr<Device> open_cuda_device(const CudaOptions& options) {
-  return std::make_unique<CudaDevice>(options);
+  return std::make_unique<cuda::CudaDevice>(options);
 }
 
 bool cuda_compiled_in() {
-  return !kernel_modules().empty();
+  return !cuda::kernel_modules().empty();
 }
 
 }  // namespace gander::gpu

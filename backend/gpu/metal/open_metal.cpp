@@ -5,10 +5,8 @@
 #include "backend/gpu/metal/metal_api.h"
 #include "backend/gpu/metal/metal_device.h"
 
-namespace gander::gpu {
+namespace gander::gpu::metal {
 namespace {
-
-using namespace metal;
 
 // Not MTLCreateSystemDefaultDevice: that gives nothing to a program which does not link
 // CoreGraphics.
@@ -59,12 +57,16 @@ MetalGpu named(Array gpus, const std::string& wanted) {
 }
 
 }  // namespace
+}  // namespace gander::gpu::metal
+
+namespace gander::gpu {
 
 bool metal_compiled_in() {
   return true;
 }
 
 std::vector<std::string> metal_devices() {
+  using namespace metal;
   const AutoreleasePool pool;
   const auto gpus = all_gpus();
   std::vector<std::string> names;
@@ -75,6 +77,7 @@ std::vector<std::string> metal_devices() {
 }
 
 std::unique_ptr<Device> open_metal_device(const MetalOptions& options) {
+  using namespace metal;
   const AutoreleasePool pool;
   const auto gpus = all_gpus();
   if (gpus->count() == 0) fail("Metal has no GPU here: choose another backend");
