@@ -9,11 +9,17 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <random>
 #include <utility>
 
 #include "base/error.h"
 
 namespace gander {
+namespace {
+
+constexpr int kAttempts = 100;  // at a name that nobody has
+
+}  // namespace
 
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
   // Renaming would put a file in the place of a device, a pipe or a link.
@@ -31,13 +37,15 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
       fail("cannot write {}: it is not a regular file", path_);
     }
   }
-  temporary_path_ = path_ + ".XXXXXX";
-  descriptor_ = ::mkstemp(temporary_path_.data());
+  // Not mkstemp, which makes the file private: it follows the user's umask like any other, and to
+  // ask for that is to change it for all threads.
+  std::random_device random;
+  for (int attempt = 0; descriptor_ < 0 && attempt < kAttempts; ++attempt) {
+    temporary_path_ = fmt::format("{}.{:06x}", path_, random() & 0xffffffU);
+    descriptor_ = ::open(temporary_path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (descriptor_ < 0 && errno != EEXIST) break;
+  }
   if (descriptor_ < 0) fail("cannot create {}: {}", path_, std::strerror(errno));
-  // mkstemp makes the file private; the finished one follows the user's umask like any other.
-  const mode_t mask = ::umask(0);
-  ::umask(mask);
-  ::fchmod(descriptor_, 0666 & ~mask);
 }
 
 AtomicFile::~AtomicFile() {

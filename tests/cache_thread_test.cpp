@@ -38,13 +38,14 @@ class HoldingBackend final : public Backend {
   const Config& config() const override { return config_; }
   std::string description() const override { return "holding"; }
   void forward(std::span<const TokenId>, Logits, std::span<float>) override {}
-  std::uint32_t slots() const override { return 1; }
+  std::uint32_t slots() const override { return slot_count; }
   void step(std::span<const SequenceStep>, std::span<float>, std::span<TokenId>) override {}
   void read_state(State&, std::uint32_t) const override { ADD_FAILURE() << "all are held"; }
   void write_state(const State&, std::uint32_t) override {}
   void reset(std::uint32_t) override {}
   std::unique_ptr<HeldState> hold_state(std::uint32_t) override;
 
+  std::uint32_t slot_count = 8;
   std::string next_name;
   std::latch first_begun{1}, first_may_end{1};
 
@@ -119,6 +120,65 @@ TEST(CacheThread, QuestionsWaitOnlyForWhatTheyMayBeAnsweredWith) {
                                              "read turn",  "known found",       "read other"};
   EXPECT_EQ(journal.entries(), expected);
   EXPECT_EQ(cache.statistics().memory_states, 4U);
+}
+
+// Of more than four a slot one is given up: one that is no turn, else the oldest.
+TEST(CacheThread, WhatWaitsHasALimit) {
+  const Model model = shape_of_model();
+  Journal journal;
+  HoldingBackend backend(model.config(), journal);
+  backend.slot_count = 1;
+  StatePool pool(model.config(), 0);
+  StateCache cache(model);
+  {
+    CacheThread thread(&cache, backend, pool);
+    const auto keep = [&](const std::string& name, bool is_turn) {
+      backend.next_name = name;
+      thread.keep(prompt_tokens(model, name), std::make_shared<StateCopy>(backend, 0, pool),
+                  is_turn);
+    };
+    keep("first", true);
+    backend.first_begun.wait();
+    keep("turn 1", true);
+    keep("snapshot", false);
+    for (const char* name : {"turn 2", "turn 3", "turn 4", "turn 5"}) keep(name, true);
+    backend.first_may_end.count_down();
+  }
+  const std::vector<std::string> expected = {"read first", "read turn 2", "read turn 3",
+                                             "read turn 4", "read turn 5"};
+  EXPECT_EQ(journal.entries(), expected);
+}
+
+// Where many wait, each question lets one of them through.
+TEST(CacheThread, QuestionsDoNotKeepManyWaiting) {
+  const Model model = shape_of_model();
+  Journal journal;
+  HoldingBackend backend(model.config(), journal);
+  backend.slot_count = 1;
+  StatePool pool(model.config(), 0);
+  StateCache cache(model);
+  {
+    CacheThread thread(&cache, backend, pool);
+    std::latch answered{3};
+    const auto keep = [&](const std::string& name) {
+      backend.next_name = name;
+      thread.keep(prompt_tokens(model, name), std::make_shared<StateCopy>(backend, 0, pool), true);
+    };
+    keep("first");
+    backend.first_begun.wait();
+    for (const char* name : {"turn 1", "turn 2", "turn 3"}) keep(name);
+    for (int i = 0; i < 3; ++i) {
+      thread.find(question(model, "unknown"), [&](const std::optional<FoundState>&) {
+        journal.add("answer");
+        answered.count_down();
+      });
+    }
+    backend.first_may_end.count_down();
+    answered.wait();
+  }
+  const std::vector<std::string> expected = {"read first",  "answer", "read turn 1", "answer",
+                                             "read turn 2", "answer", "read turn 3"};
+  EXPECT_EQ(journal.entries(), expected);
 }
 
 }  // namespace

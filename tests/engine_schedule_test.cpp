@@ -301,6 +301,53 @@ TEST(EngineSchedule, DeadlinesEndWhatWaitsAndWhatRuns) {
   EXPECT_EQ(name(FinishReason::Deadline), "deadline");
 }
 
+// A text given as tokens is not lost with the request.
+TEST(EngineSchedule, TheEndOfWhatOnlyWaitedHasAllItsText) {
+  Letters letters(1);
+  const auto now = std::chrono::steady_clock::now();
+  Request endless;
+  endless.prompt = "a";
+  endless.max_tokens = 1U << 30;
+  endless.deadline = now + std::chrono::milliseconds(60);
+  letters.submit(std::move(endless));
+  Request late;
+  late.start = std::make_shared<const SavedSequence>(SavedSequence{nullptr, {}, "before "});
+  late.tokens = letters_model().tokenizer->encode("after");
+  late.keep_end = true;
+  late.deadline = now + std::chrono::milliseconds(5);
+  const auto waiting = letters.submit(std::move(late));
+  letters.wait();
+  ASSERT_NE(waiting->choice().finish.end, nullptr);
+  EXPECT_EQ(waiting->choice().finish.end->pending, "before after");
+}
+
+// Choices whose prompt is read wait for slots behind those of others.
+TEST(EngineSchedule, CancellingAndDeadlinesEndChoicesThatWait) {
+  for (const bool by_deadline : {false, true}) {
+    Letters letters(2);
+    Request endless;
+    endless.prompt = "a";
+    endless.max_tokens = 1U << 30;
+    endless.choices = 3;
+    letters.submit(std::move(endless));
+    Request second;
+    second.prompt = "bc";
+    second.max_tokens = 1;
+    second.choices = 2;
+    if (by_deadline) {
+      second.deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(30);
+    }
+    const auto heard = letters.submit(std::move(second));
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    if (!by_deadline) letters.tickets[1].cancel();
+    EXPECT_TRUE(letters.tickets[1].wait_for(std::chrono::seconds(5)));
+    EXPECT_EQ(heard->choice(1).finish.reason,
+              by_deadline ? FinishReason::Deadline : FinishReason::Cancelled);
+    letters.tickets[0].cancel();
+    letters.wait();
+  }
+}
+
 TEST(EngineSchedule, ASinkThatThrowsOrRefusesEndsItsRequestAlone) {
   Letters letters(4);
   const auto expected = letters.submit("a", 50);

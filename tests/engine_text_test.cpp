@@ -340,7 +340,7 @@ TEST(EngineStates, AreForkedExportedAndImported) {
   const std::string expected = go_on("mine");
   const std::uint64_t bytes = states.bytes();
   states.fork("mine", "other");
-  EXPECT_EQ(states.bytes(), bytes) << "a fork shares all";
+  EXPECT_EQ(states.bytes(), bytes + 5 + 128) << "a fork shares all but its name";
   states.import_bytes("third", states.export_bytes("other"));
   EXPECT_TRUE(states.erase("mine"));
   EXPECT_FALSE(states.erase("mine"));
@@ -349,7 +349,7 @@ TEST(EngineStates, AreForkedExportedAndImported) {
   ASSERT_EQ(states.list().size(), 2U);
   EXPECT_EQ(states.list()[1].name, "third");
   EXPECT_EQ(states.list()[1].tokens, states.find("third")->tokens.size());
-  EXPECT_EQ(states.bytes(), 2 * bytes);
+  EXPECT_EQ(states.bytes(), 2 * (bytes + 1));  // the names have five letters
 }
 
 TEST(EngineStates, Errors) {
@@ -358,14 +358,21 @@ TEST(EngineStates, Errors) {
     return std::make_shared<const SavedSequence>(
         SavedSequence{std::make_shared<const State>(model.config()), {0}, ""});
   };
-  const std::uint64_t size = State(model.config()).values().size_bytes() + sizeof(TokenId);
-  NamedStates states(model, 2 * size);
+  const std::uint64_t name = 1 + 128;
+  const std::uint64_t size = State(model.config()).values().size_bytes() + sizeof(TokenId) + name;
+  NamedStates states(model, 2 * size + name);
   states.put("a", sequence());
   states.put("b", sequence());
   states.put("b", sequence());
-  EXPECT_THAT([&] { states.put("c", sequence()); }, ThrowsMessage<Error>(HasSubstr("no room")));
+  EXPECT_THAT([&] { states.put("c", sequence()); },
+              ThrowsMessage<StatesFull>(HasSubstr("no room")));
+  EXPECT_THAT([&] { states.require_room("c"); }, ThrowsMessage<StatesFull>(HasSubstr("no room")));
   EXPECT_EQ(states.list().size(), 2U);
   states.fork("b", "c");
+  EXPECT_THAT([&] { states.fork("b", "d"); }, ThrowsMessage<StatesFull>(HasSubstr("delete some")));
+  EXPECT_TRUE(states.erase("a"));
+  states.require_room("d");
+  states.put("a", sequence());
   EXPECT_THAT([&] { states.put("", sequence()); }, ThrowsMessage<Error>(HasSubstr("name")));
   EXPECT_THAT([&] { states.put(std::string(257, 'x'), sequence()); },
               ThrowsMessage<Error>(HasSubstr("name")));

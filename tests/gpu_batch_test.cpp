@@ -12,6 +12,7 @@
 #include "backend/reference/reference_backend.h"
 #include "base/error.h"
 #include "tests/support/backend_check.h"
+#include "tests/support/failing_device.h"
 #include "tests/support/synthetic_model.h"
 #include "tests/support/test_device.h"
 
@@ -258,6 +259,22 @@ TEST(GpuBatch, LongStepsAreCut) {
                                   expected.end());
   EXPECT_LT((relative_error<float, float>(last, wanted)), 1e-3);
   EXPECT_LT((relative_error<float, float>(state_of(*whole, 0), state_of(*whole, 1))), 1e-3);
+}
+
+TEST(GpuBatch, NothingOfAStepThatFailedIsInTheNext) {
+  const std::shared_ptr<const Weights> weights = batch_model(batch_config(), DataType::F16);
+  const std::vector<TokenId> text = some_tokens(weights->config, 9);
+  auto device = std::make_unique<FailingDevice>(open_test_device());
+  FailingDevice& failing = *device;
+  GpuBackend backend(weights, std::move(device), {.slots = 2, .batch_rows = 64});
+  const std::vector<float> expected = batch_logits(backend, text, 1);
+  failing.fail_next();
+  std::vector<float> logits(weights->config.vocab_size);
+  const SequenceStep other = {.slot = 0, .tokens = text};
+  EXPECT_THROW(backend.step({&other, 1}, logits), Error);
+  backend.reset(1);
+  EXPECT_EQ(batch_logits(backend, text, 1), expected);
+  EXPECT_EQ(state_of(backend, 0), std::vector<float>(state_of(backend, 0).size()));
 }
 
 TEST(GpuBatch, ProgramsAreCachedAndBounded) {

@@ -1,10 +1,14 @@
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "apps/gander-server/api/chat_template.h"
 #include "apps/gander-server/api/openai_response.h"
 #include "apps/gander-server/api/reply_stream.h"
+#include "engine/grammar/grammar.h"
 
 namespace gander::server {
 namespace {
@@ -85,6 +89,63 @@ TEST(ServerChat, ShowsToolsTheirCallsAndResults) {
   EXPECT_EQ(render_chat(request).text.find("Tools:"), std::string::npos);
 }
 
+// Whether a text, byte by byte, is one that a call of the tools can be.
+bool may_call(const std::vector<Tool>& tools, std::string_view text) {
+  std::vector<std::string> bytes(1);
+  for (int byte = 0; byte < 256; ++byte) bytes.emplace_back(1, static_cast<char>(byte));
+  const auto vocabulary = std::make_shared<const Tokenizer>(bytes);
+  const auto grammar = compile_json_schema(json_text(call_schema(tools)), vocabulary);
+  const std::unique_ptr<TokenMask> mask = grammar->start();
+  const auto allows = [&](TokenId token) {
+    return (mask->allowed()[token / 64] >> (token % 64) & 1U) != 0;
+  };
+  for (const char byte : text) {
+    const TokenId token = static_cast<unsigned char>(byte) + 1U;
+    if (!allows(token)) return false;
+    mask->accept(token);
+  }
+  return allows(0);
+}
+
+TEST(ServerChat, ReferencesOfToolsStayWithinTheirParameters) {
+  const Tool route = {"route", "", Json::parse(R"({
+      "type": "object", "required": ["from"], "additionalProperties": false,
+      "properties": {"from": {"$ref": "#/$defs/place"}, "via": {"$ref": "#"},
+                     "$ref": {"type": "null"}, "with": {"const": {"$ref": "#/$defs/place"}}},
+      "$defs": {"place": {"type": "object", "required": ["x"], "additionalProperties": false,
+                          "properties": {"x": {"$ref": "#/$defs/number"}}},
+                "number": {"type": "integer"}}})")};
+  const auto call = [](const std::string& arguments) {
+    return R"({"name": "route", "arguments": )" + arguments + "}";
+  };
+  for (const std::vector<Tool>& tools :
+       {std::vector{route}, std::vector{weather(), route}, std::vector{route, weather()}}) {
+    EXPECT_TRUE(may_call(tools, call(R"({"from":{"x":1}})")));
+    EXPECT_FALSE(may_call(tools, call(R"({"from":{"x":"a"}})")));
+    EXPECT_FALSE(may_call(tools, call(R"({"from":1})")));
+    EXPECT_TRUE(may_call(tools, call(R"({"from":{"x":1},"via":{"from":{"x":2}}})")));
+    EXPECT_FALSE(may_call(tools, call(R"({"from":{"x":1},"via":{"name":"route"}})")));
+    EXPECT_TRUE(may_call(tools, call(R"({"from":{"x":1},"$ref":null})")));
+    EXPECT_TRUE(may_call(tools, call(R"({"from":{"x":1},"with":{"$ref":"#/$defs/place"}})")));
+  }
+}
+
+TEST(ServerChat, TellsWhetherTheReplyGoesOnInWords) {
+  const auto ends_in_words = [](std::vector<ChatMessage> messages) {
+    ChatRequest request;
+    request.messages = std::move(messages);
+    return render_chat(request).ends_in_words;
+  };
+  const ChatMessage user = message(Role::User, "Count.");
+  EXPECT_TRUE(ends_in_words({user, message(Role::Assistant, " one, two,")}));
+  EXPECT_FALSE(ends_in_words({user, message(Role::Assistant, "one, two, ")}));
+  EXPECT_FALSE(ends_in_words({user, message(Role::Assistant, "")}));
+  EXPECT_FALSE(ends_in_words({user, message(Role::Assistant, "one"), user}));
+  ChatMessage call = message(Role::Assistant, "Wait.");
+  call.tool_calls = {{"1", "get_weather", "{}"}};
+  EXPECT_FALSE(ends_in_words({user, call}));
+}
+
 struct Reply {
   std::string thinking, words;
   std::vector<ToolCall> calls;
@@ -143,6 +204,51 @@ TEST(ServerReply, TakesAReplyApartWhereverItIsCut) {
         EXPECT_EQ(found.arguments, R"({"place":"Oslo"})");
       }
     }
+  }
+}
+
+TEST(ServerReply, FencesInStringsEndNoCall) {
+  const std::string arguments = R"({"content":"# A\n```sh\nls \"x\\\n```\n```json\n{}\n```"})";
+  const std::string call = R"({"name": "write", "arguments": )" + arguments + "}";
+  const std::vector<Tool> tools = {{"write", "", Json::object()}};
+  const std::string texts[] = {
+      " ```json\n" + call,  // as where a call is forced
+      " ```json\n" + call + "\n```",
+      "```json" + call + "```",
+      "```json\n" + call + "\n```\n```json\n" + call + "\n```\n",
+      call,
+  };
+  for (const std::string& text : texts) {
+    for (const std::size_t size : {std::size_t{1}, std::size_t{3}, text.size()}) {
+      SCOPED_TRACE(text + " in pieces of " + std::to_string(size));
+      const Reply reply = stream(text, tools, size);
+      EXPECT_EQ(reply.words, "");
+      ASSERT_EQ(reply.calls.size(), &text == &texts[3] ? 2U : 1U);
+      for (const ToolCall& found : reply.calls) EXPECT_EQ(found.arguments, arguments);
+    }
+  }
+  // A string that never ends takes no block after it along.
+  const std::string broken = "```json\n{\"name\": \"write\n```\nWell.";
+  EXPECT_EQ(stream(broken, tools, 1).words, broken);
+}
+
+TEST(ServerReply, KeepsWhiteSpaceAfterWordsThatItContinues) {
+  for (const bool has_tools : {false, true}) {
+    const auto reply = [&] {
+      return ReplyStream(has_tools ? std::vector<Tool>{weather()} : std::vector<Tool>{}, true);
+    };
+    ReplyStream words = reply();
+    EXPECT_EQ(words.push(" ").words, "");
+    EXPECT_EQ(words.push("three ").words, " three");
+    EXPECT_EQ(words.finish().words, "");
+    ReplyStream braces = reply();
+    std::string text = braces.push("\n{").words;
+    text += braces.push(" x }").words;
+    EXPECT_EQ(text + braces.finish().words, "\n{ x }");
+    ReplyStream thinking = reply();
+    ReplyStream::Piece piece = thinking.push(" <think> Hm.</think> Yes.");
+    EXPECT_EQ(piece.thinking, "Hm.");
+    EXPECT_EQ(piece.words, "Yes.");
   }
 }
 

@@ -55,7 +55,8 @@ class ServerHttp : public ::testing::Test {
   void start(HttpOptions options) {
     options.port = 0;
     server_ = std::make_unique<HttpServer>(
-        io_, options, [this](Exchange& exchange) { return echo(exchange, was_cancelled_); });
+        io_, options, [this](Exchange& exchange) { return echo(exchange, was_cancelled_); },
+        [](const HttpRequest& head) { return head.authorization != "nobody"; });
     thread_ = std::thread([this] { io_.run(); });
   }
   ~ServerHttp() override {
@@ -156,6 +157,41 @@ TEST_F(ServerHttp, ClosesWhatIsTooSlow) {
   EXPECT_EQ(receive(header), "");
   EXPECT_EQ(receive(body), "");
   EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(3));
+}
+
+TEST_F(ServerHttp, ReadsNothingOfWhomItDoesNotAdmit) {
+  start({});
+  const std::string stranger =
+      ask("POST /x HTTP/1.1\r\nAuthorization: nobody\r\nExpect: 100-continue\r\n"
+          "Content-Length: 1000000\r\n\r\n");
+  EXPECT_TRUE(contains(stranger, "HTTP/1.1 200")) << stranger;  // what the handler answers
+  EXPECT_TRUE(contains(stranger, "Connection: close")) << stranger;
+  EXPECT_FALSE(contains(stranger, "100 Continue")) << stranger;
+  EXPECT_TRUE(contains(ask("POST /x HTTP/1.1\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi"),
+                       "POST /x hi"));
+}
+
+TEST_F(ServerHttp, AReaderThatMakesProgressIsWaitedFor) {
+  start({.write = std::chrono::seconds(1)});
+  const std::size_t size = std::size_t{15} << 20;
+  const auto read = [&](std::chrono::milliseconds pause, std::chrono::milliseconds first) {
+    tcp::socket socket(client_, tcp::v4());
+    socket.set_option(asio::socket_base::receive_buffer_size(64 << 10));
+    socket.connect({asio::ip::make_address("127.0.0.1"), server_->port()});
+    send(socket, fmt::format("POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{}",
+                             size, std::string(size, 'x')));
+    std::this_thread::sleep_for(first);
+    std::string part(512 << 10, '\0');
+    std::size_t all = 0;
+    boost::system::error_code error;
+    while (!error) {
+      all += asio::read(socket, asio::buffer(part), error);
+      std::this_thread::sleep_for(pause);
+    }
+    return all;
+  };
+  EXPECT_GT(read(std::chrono::milliseconds(80), {}), size);
+  EXPECT_LT(read({}, std::chrono::milliseconds(2500)), size);
 }
 
 TEST_F(ServerHttp, RefusesOneConnectionTooMany) {

@@ -142,6 +142,20 @@ TEST(StateCache, FindsATurnByItsTextAlone) {
   EXPECT_EQ(statistics.tokens_saved, 4U + 4U + 2U);
 }
 
+// Who finds a state by its text goes on from what that text alone leaves.
+TEST(StateCache, ATextWithTokensOfNoBytesIsNotFoundByIt) {
+  const Model model = shape_of_model();
+  StateCache cache(model);
+  const std::vector<TokenId> padded = {0, 'a' + 1, 0, 'b' + 1};
+  insert(cache, model, padded, true);
+  EXPECT_FALSE(find(cache, model, "ab and more"));
+  std::vector<TokenId> same = padded;
+  same.push_back('c' + 1);
+  const auto found = cache.find("abc", same);
+  ASSERT_TRUE(found);
+  EXPECT_FALSE(found->by_text);
+}
+
 TEST(StateCache, RefusesWhatIsNoStateOfItsModel) {
   const Model model = shape_of_model();
   StateCache cache(model);

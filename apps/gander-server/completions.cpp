@@ -1,4 +1,6 @@
 // Service's endpoints that generate: from a body to requests of the engine, and their events back.
+#include <spdlog/spdlog.h>
+
 #include <boost/asio/error.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/system/system_error.hpp>
@@ -19,18 +21,13 @@ std::int64_t now_in_seconds() {
       .count();
 }
 
-// {"name": that of a tool, "arguments": by its schema}
-Json call_schema(const std::vector<Tool>& tools) {
-  Json calls = Json::array();
-  for (const Tool& tool : tools) {
-    const Json arguments = tool.parameters.empty() ? Json{{"type", "object"}} : tool.parameters;
-    Json properties = {{"name", {{"const", tool.name}}}, {"arguments", arguments}};
-    calls.push_back({{"type", "object"},
-                     {"properties", std::move(properties)},
-                     {"required", Json::array({"name", "arguments"})},
-                     {"additionalProperties", false}});
+// Others may have taken the room since the request began; the reply is worth more than its state.
+void keep(NamedStates& states, const std::string& name, std::shared_ptr<const SavedSequence> end) {
+  try {
+    states.put(name, std::move(end));
+  } catch (const Error& error) {
+    spdlog::warn("a state is not kept: {}", error.what());
   }
-  return calls.size() == 1 ? calls.front() : Json{{"anyOf", std::move(calls)}};
 }
 
 }  // namespace
@@ -56,6 +53,7 @@ Request Service::request_of(const Generation& generation) const {
   Request request;
   if (!generation.state.empty()) {
     request.start = engine_.states().find(generation.state);
+    if (request.start == nullptr) engine_.states().require_room(generation.state);
     request.keep_end = true;
   }
   request.sampling = fields.sampling;
@@ -100,7 +98,8 @@ void Service::start_chat(Generation& generation, const std::string& body,
   }
   for (std::uint32_t i = 0; i < chat.common.choices; ++i) {
     Choice& choice = generation.choices.emplace_back();
-    if (chat.tool_choice != ToolChoice::None) choice.reply = ReplyStream(chat.tools);
+    const bool may_call = chat.tool_choice != ToolChoice::None;
+    choice.reply = ReplyStream(may_call ? chat.tools : std::vector<Tool>(), prompt.ends_in_words);
     choice.reply.push(prompt.reply);
   }
   std::vector<Request> requests;
@@ -167,7 +166,7 @@ asio::awaitable<void> Service::answer(Exchange& exchange, Generation& generation
     for (const OwnedEvent& event : events) {
       if (!event.finish) continue;
       metrics_.add(event.finish->usage);
-      if (event.finish->end) engine_.states().put(generation.state, event.finish->end);
+      if (event.finish->end) keep(engine_.states(), generation.state, event.finish->end);
     }
     if (!is_stream) {
       for (OwnedEvent& event : events) take(generation, std::move(event));

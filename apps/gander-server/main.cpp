@@ -17,6 +17,7 @@
 #include "apps/gander/options.h"
 #include "apps/gander/terminal.h"
 #include "base/error.h"
+#include "model/state.h"
 
 namespace gander::server {
 namespace {
@@ -32,7 +33,7 @@ struct Options {
   std::uint64_t state_memory = 1024;  ///< MB
   std::uint64_t state_disk = 8192;    ///< MB
   std::string state_folder;
-  std::uint32_t body_megabytes = 16;
+  std::uint32_t body_megabytes = 0;  ///< 0: for the model
   std::uint32_t outbox_kilobytes = 256;
   std::uint32_t drain_seconds = 30;
   std::uint32_t request_seconds = 600;
@@ -58,7 +59,8 @@ void add_options(CLI::App& program, Options& options) {
       "whose web pages may use the server too; *: all", "ORIGIN");
   add("Network", "--connections", options.http.connections, "at the most")
       ->check(CLI::Range(1U, 1U << 20));
-  add("Network", "--max-body", options.body_megabytes, "largest request", "MB")
+  add("Network", "--max-body", options.body_megabytes,
+      "largest request; default: 16, or what a state of the model takes", "MB")
       ->check(CLI::Range(1U, 4096U));
   add("Network", "--outbox", options.outbox_kilobytes,
       "text a slow reader may leave unread before it is cut off", "KB")
@@ -111,8 +113,13 @@ CacheOptions cache_options(const Options& options) {
   return cache;
 }
 
+// What /v1/states gives it must take.
+std::size_t largest_state(const Model& model) {
+  constexpr std::size_t kTokens = std::size_t{1} << 20;
+  return State::bytes(model.config()) + kTokens * sizeof(TokenId);
+}
+
 int serve(Options& options) {
-  options.http.body_bytes = std::size_t{options.body_megabytes} << 20;
   options.service.outbox_bytes = std::size_t{options.outbox_kilobytes} << 10;
   options.service.longest = std::chrono::seconds(options.request_seconds);
   options.service.keys = ApiKeys::load(options.key_file);
@@ -128,6 +135,11 @@ int serve(Options& options) {
   if (slots < options.slots) spdlog::warn("memory is enough for {} slots", slots);
   StateCache cache(model, cache_options(options));
   Engine engine(model, create_backend(model, options.model, slots), options.engine, &cache);
+  if (options.body_megabytes > 0) {
+    options.http.body_bytes = std::size_t{options.body_megabytes} << 20;
+  } else {
+    options.http.body_bytes = std::max(options.http.body_bytes, largest_state(model));
+  }
   raise_descriptor_limit();
   const bool has_keys = !options.service.keys.empty();
   Server server(engine, &cache, options.http, options.service);

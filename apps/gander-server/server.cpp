@@ -17,7 +17,9 @@ Server::Server(Engine& engine, StateCache* cache, const HttpOptions& http, Servi
       io_(1),
       signals_(io_),
       service_(engine, cache, std::move(service)),
-      http_(io_, http, [this](Exchange& exchange) { return service_.handle(exchange); }) {
+      http_(
+          io_, http, [this](Exchange& exchange) { return service_.handle(exchange); },
+          [this](const HttpRequest& head) { return service_.admits(head); }) {
   service_.connections = [this] { return http_.connections(); };
 }
 

@@ -43,6 +43,8 @@ ApiError api_error_of(const std::exception_ptr& exception) {
     return error;
   } catch (const Refused& error) {
     return ApiError(503, error.what(), "", "queue_full");
+  } catch (const StatesFull& error) {
+    return ApiError(507, error.what(), "", "states_full");
   } catch (const Error& error) {
     return ApiError(400, error.what());
   } catch (const std::bad_alloc&) {
@@ -134,9 +136,17 @@ std::string Service::authorize(const HttpRequest& request) const {
                  "", "invalid_api_key");
 }
 
-asio::awaitable<void> Service::route(Exchange& exchange, std::string& route) {
-  const HttpRequest& request = exchange.request();
-  const std::string& path = request.path;
+bool Service::admits(const HttpRequest& head) const {
+  try {
+    check_origin(head);
+    authorize(head);
+  } catch (const ApiError&) {
+    return false;
+  }
+  return true;
+}
+
+void Service::check_origin(const HttpRequest& request) const {
   if (!origin_is_allowed(request.origin, request.host, options_.allowed_origin)) {
     throw ApiError(403, "pages of other origins may not use this server (see --allow-origin)");
   }
@@ -144,6 +154,12 @@ asio::awaitable<void> Service::route(Exchange& exchange, std::string& route) {
     throw ApiError(403,
                    "without API keys the server must be addressed as localhost or by its address");
   }
+}
+
+asio::awaitable<void> Service::route(Exchange& exchange, std::string& route) {
+  const HttpRequest& request = exchange.request();
+  const std::string& path = request.path;
+  check_origin(request);
   if (const PageFile* const file = find_page_file(path)) {
     route = path;
     require_method(request, "GET");

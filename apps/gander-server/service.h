@@ -40,6 +40,8 @@ class Service {
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
 
+  /// Whether the sender may use the server at all; handle() refuses others by the head alone.
+  bool admits(const HttpRequest& head) const;
   /// Answers a request, and writes a line about it to the log.
   asio::awaitable<void> handle(Exchange& exchange);
 
@@ -50,6 +52,7 @@ class Service {
 
  private:
   asio::awaitable<void> route(Exchange& exchange, std::string& route);
+  void check_origin(const HttpRequest& request) const;
   std::string authorize(const HttpRequest& request) const;
   HttpResponse models(const std::string& name) const;
 

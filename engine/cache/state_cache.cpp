@@ -124,8 +124,13 @@ void StateCache::insert(std::span<const TokenId> tokens, std::shared_ptr<const S
     entry.on_disk = false;
     make_turn(entry, key);
   }
-  if (is_turn) queue_write(entry, tokens, state);
-  keep(entry, tokens, std::move(state));
+  try {
+    if (is_turn) queue_write(entry, tokens, state);
+    keep(entry, tokens, std::move(state));
+  } catch (...) {
+    erase_if_gone(id);
+    throw;
+  }
   erase_if_gone(id);
 }
 
@@ -162,12 +167,21 @@ CacheStatistics StateCache::statistics() const {
 StateKey StateCache::key_of(std::span<const TokenId> tokens, bool is_turn) const {
   StateKey key;
   key.tokens = {tokens.size(), prefix_hashes(tokens).back()};
-  key.is_turn = is_turn && tokenizer_ != nullptr;
+  key.is_turn = is_turn && is_text(tokens);
   if (!key.is_turn) return key;
   std::string text;
   for (const TokenId token : tokens) text += tokenizer_->bytes(token);
   key.text = {text.size(), prefix_hashes(text, starts_with_token_0(tokens)).back()};
   return key;
+}
+
+/// Whether tokens, but for a token 0 at the beginning, are no more than their text: one that has
+/// none leaves a state that the text does not tell.
+bool StateCache::is_text(std::span<const TokenId> tokens) const {
+  if (tokenizer_ == nullptr) return false;
+  if (starts_with_token_0(tokens)) tokens = tokens.subspan(1);
+  return std::ranges::none_of(tokens,
+                              [this](TokenId token) { return tokenizer_->bytes(token).empty(); });
 }
 
 /// Whether what an entry has read begins a prompt, and leaves some of it.
@@ -176,7 +190,7 @@ bool StateCache::begins(std::span<const TokenId> entry, std::string_view text,
   if (!by_text) {
     return entry.size() < tokens.size() && std::ranges::equal(entry, tokens.first(entry.size()));
   }
-  if (starts_with_token_0(entry) != starts_with_token_0(tokens)) return false;
+  if (starts_with_token_0(entry) != starts_with_token_0(tokens) || !is_text(entry)) return false;
   for (const TokenId token : entry) {
     const std::string_view bytes = tokenizer_->bytes(token);
     if (!text.starts_with(bytes)) return false;
@@ -227,9 +241,10 @@ void StateCache::keep(Entry& entry, std::span<const TokenId> tokens,
     erase_if_gone(oldest);
     ++statistics_.memory_evictions;
   }
-  entry.state = std::move(state);
-  entry.tokens.assign(tokens.begin(), tokens.end());
+  std::vector<TokenId> kept(tokens.begin(), tokens.end());
   entry.use = memory_use_.insert(memory_use_.end(), entry.key.tokens.hash);
+  entry.tokens = std::move(kept);
+  entry.state = std::move(state);
   statistics_.memory_bytes += bytes;
 }
 
@@ -290,6 +305,8 @@ StateCache::Load StateCache::load(std::unique_lock<std::mutex>& lock, std::uint6
     folder_->remove(name);
     note_removed(name);
     ++statistics_.corrupt;
+  } else if (result == Load::Gone) {
+    erase_if_gone(id);
   }
   return result;
 }

@@ -111,6 +111,7 @@ class StateCache {
   };
 
   StateKey key_of(std::span<const TokenId> tokens, bool is_turn) const;
+  bool is_text(std::span<const TokenId> tokens) const;
   bool begins(std::span<const TokenId> entry, std::string_view text,
               std::span<const TokenId> tokens, bool by_text) const;
   std::size_t text_size(std::span<const TokenId> tokens) const;

@@ -245,6 +245,18 @@ Schema SchemaDocument::both(Schema a, Schema b, const std::string& path) {
   if (a.contains("additionalProperties") || b.contains("additionalProperties")) {
     a["additionalProperties"] = merged(a_more, b_more, "additionalProperties");
   }
+  // The items of one are the first of the other too.
+  for (const auto& [listing, other] : {std::pair(&a, &b), std::pair(&b, &a)}) {
+    if (!listing->contains("prefixItems") || !other->contains("items")) continue;
+    if (other->contains("prefixItems")) continue;
+    const Schema items = (*other)["items"];
+    const Schema rest = part(*listing, "items", true);
+    if (items.is_array() || rest.is_array()) {
+      fail("schema {}: 'items' as a list is not supported beside 'prefixItems'", path);
+    }
+    for (Schema& item : (*listing)["prefixItems"]) item = merged(item, items, "prefixItems");
+    (*other)["items"] = (*listing)["items"] = merged(rest, items, "items");
+  }
   --depth_;
 
   for (const auto& [key, value] : b.items()) {

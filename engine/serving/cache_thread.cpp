@@ -1,11 +1,20 @@
 #include "engine/serving/cache_thread.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace gander {
+namespace {
+
+constexpr std::uint32_t kGiftsOfASlot = 4;  // the state after a prompt, two on its way, the end
+
+}  // namespace
 
 CacheThread::CacheThread(StateCache* cache, Backend& backend, StatePool& pool)
-    : cache_(cache), backend_(backend), pool_(pool) {
+    : cache_(cache),
+      backend_(backend),
+      pool_(pool),
+      most_gifts_(std::size_t{kGiftsOfASlot} * backend.slots()) {
   if (cache_ != nullptr) thread_ = std::thread([this] { run(); });
 }
 
@@ -29,8 +38,15 @@ void CacheThread::find(std::shared_ptr<const Submission> submission, OnFound on_
 
 void CacheThread::keep(std::vector<TokenId> tokens, std::shared_ptr<StateCopy> state,
                        bool is_turn) {
+  Gift given_up;  // ends without the lock
   {
     const std::lock_guard lock(mutex_);
+    if (gifts_.size() == most_gifts_) {
+      auto least = std::ranges::find(gifts_, false, &Gift::is_turn);
+      if (least == gifts_.end()) least = gifts_.begin();
+      given_up = std::move(*least);
+      gifts_.erase(least);
+    }
     gifts_.push_back({std::move(tokens), std::move(state), is_turn});
   }
   wake_.notify_one();
@@ -40,7 +56,10 @@ void CacheThread::run() {
   std::unique_lock lock(mutex_);
   while (true) {
     wake_.wait(lock, [this] { return is_stopping_ || !questions_.empty() || !gifts_.empty(); });
-    if (is_stopping_) questions_.clear();
+    if (is_stopping_) {
+      questions_.clear();
+      if (gifts_.empty()) return;
+    }
     if (!questions_.empty()) {
       const Question question = std::move(questions_.front());
       questions_.pop_front();
@@ -48,14 +67,14 @@ void CacheThread::run() {
       lock.unlock();
       for (const Gift& gift : gifts) insert(gift);
       answer(question);
-    } else if (!gifts_.empty()) {
-      const Gift gift = std::move(gifts_.front());
-      gifts_.pop_front();
-      lock.unlock();
-      insert(gift);
-    } else {
-      return;
+      lock.lock();
+      if (gifts_.size() < most_gifts_ / 2) continue;
     }
+    if (gifts_.empty()) continue;
+    const Gift gift = std::move(gifts_.front());
+    gifts_.pop_front();
+    lock.unlock();
+    insert(gift);
     lock.lock();
   }
 }

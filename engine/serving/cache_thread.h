@@ -23,7 +23,9 @@ struct FoundState {
 
 /// Asks the state cache, and gives it states, on a thread of its own: it may read a file, and
 /// states may have to come from a device, for which no text that is being generated should wait.
-/// Questions come first, but who asks finds what was given before.
+/// Questions come first, but who asks finds what was given before, and where many states wait one
+/// is taken after each question. Of more than four a slot of the backend one is given up: memory
+/// has an end, and a cache promises nothing.
 class CacheThread {
  public:
   using OnFound = std::function<void(std::optional<FoundState> found)>;
@@ -59,6 +61,7 @@ class CacheThread {
   StateCache* const cache_;
   Backend& backend_;
   StatePool& pool_;
+  const std::size_t most_gifts_;
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<Question> questions_;

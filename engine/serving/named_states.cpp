@@ -11,6 +11,7 @@ namespace gander {
 namespace {
 
 constexpr std::size_t kLongestName = 256;
+constexpr std::uint64_t kNameBytes = 128;  // of a map's node, beside the letters
 
 std::uint64_t bytes_of(const SavedSequence& sequence) {
   return sequence.tokens.size() * sizeof(TokenId) + sequence.pending.size();
@@ -41,10 +42,21 @@ void NamedStates::put(const std::string& name, std::shared_ptr<const SavedSequen
   } else {
     states_[name] = std::move(sequence);
   }
-  fail(
+  refuse(name, bytes);
+}
+
+void NamedStates::require_room(const std::string& name) const {
+  const std::lock_guard lock(mutex_);
+  const std::uint64_t bytes =
+      bytes_locked() + State::bytes(model_.config()) + name.size() + kNameBytes;
+  if (bytes > max_bytes_) refuse(name, bytes);
+}
+
+void NamedStates::refuse(const std::string& name, std::uint64_t bytes) const {
+  throw StatesFull(fmt::format(
       "there is no room for the state {}: with it the named states would have {}, of {}; delete "
       "some",
-      name, bytes_text(bytes), bytes_text(max_bytes_));
+      name, bytes_text(bytes), bytes_text(max_bytes_)));
 }
 
 void NamedStates::fork(const std::string& from, const std::string& to) {
@@ -77,6 +89,7 @@ std::uint64_t NamedStates::bytes_locked() const {
   std::set<const void*> counted;  // what forks share counts once
   std::uint64_t bytes = 0;
   for (const auto& [name, sequence] : states_) {
+    bytes += name.size() + kNameBytes;
     if (counted.insert(sequence.get()).second) bytes += bytes_of(*sequence);
     const State* state = sequence->state.get();
     if (state != nullptr && counted.insert(state).second) bytes += state->values().size_bytes();

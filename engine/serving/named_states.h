@@ -8,10 +8,17 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "engine/model.h"
 #include "engine/serving/request.h"
 
 namespace gander {
+
+/// There is no more room for a state.
+class StatesFull : public Error {
+ public:
+  using Error::Error;
+};
 
 /// Sequences kept under names: sessions that live between requests. Thread-safe.
 class NamedStates {
@@ -22,13 +29,15 @@ class NamedStates {
     std::uint64_t bytes = 0;
   };
 
-  /// At most `max_bytes` in all, of which a fork shares the state.
+  /// At most `max_bytes` in all. A fork shares the state, and takes but the bytes of a name.
   NamedStates(const Model& model, std::uint64_t max_bytes);
 
   /// Null when there is none.
   std::shared_ptr<const SavedSequence> find(const std::string& name) const;
-  /// Keeps or replaces it. Throws Error for a name that is empty or longer than 256 bytes, and when
-  /// there is no more room.
+  /// Throws StatesFull when a new state would find no room under the name.
+  void require_room(const std::string& name) const;
+  /// Keeps or replaces it. Throws Error for a name that is empty or longer than 256 bytes, and
+  /// StatesFull when there is no more room.
   void put(const std::string& name, std::shared_ptr<const SavedSequence> sequence);
   /// Keeps the sequence under another name too. Throws Error when there is none.
   void fork(const std::string& from, const std::string& to);
@@ -44,6 +53,8 @@ class NamedStates {
 
  private:
   std::uint64_t bytes_locked() const;
+
+  [[noreturn]] void refuse(const std::string& name, std::uint64_t bytes) const;
 
   const Model& model_;
   std::uint64_t max_bytes_;

@@ -24,9 +24,17 @@ std::size_t queued_bytes(const Submission& submission) {
   return submission.text.size() + submission.ids.size() * sizeof(TokenId);
 }
 
+// All that a request would have read.
+std::string unread_text(const Submission& submission, const Tokenizer& tokenizer) {
+  if (submission.request.tokens.empty()) return submission.text + submission.rest;
+  std::string text;  // the request's tokens stand for it
+  for (const TokenId token : submission.ids) text += tokenizer.bytes(token);
+  return text;
+}
+
 // The end of a choice that never had a slot.
 void finish_waiting(Submission& submission, std::uint32_t choice, FinishReason reason,
-                    EngineCounters& counters) {
+                    const Tokenizer& tokenizer, EngineCounters& counters) {
   Finish finish;
   finish.reason = reason;
   finish.usage.waiting_seconds =
@@ -34,7 +42,7 @@ void finish_waiting(Submission& submission, std::uint32_t choice, FinishReason r
   if (submission.request.keep_end) {
     SavedSequence end;
     if (submission.request.start) end = *submission.request.start;
-    end.pending = submission.text + submission.rest;
+    end.pending = unread_text(submission, tokenizer);
     finish.end = std::make_shared<const SavedSequence>(std::move(end));
   }
   counters.count(finish);
@@ -177,7 +185,8 @@ void Scheduler::end_all() {
     // A prompt that was looked for has no other choices yet.
     const std::uint32_t last = choice == 0 ? admission.submission->request.choices : choice + 1;
     for (std::uint32_t i = choice; i < last; ++i) {
-      finish_waiting(*admission.submission, i, FinishReason::Cancelled, counters_);
+      finish_waiting(*admission.submission, i, FinishReason::Cancelled, *model_.tokenizer,
+                     counters_);
     }
   }
   drop_waiting(true);
@@ -198,7 +207,8 @@ bool Scheduler::wait_for_work() {
   return !is_stopping_;
 }
 
-/// Ends requests in the queue that were cancelled or are late, or all.
+/// Ends requests in the queue that were cancelled or are late, or all; choices too, but not when
+/// all end.
 void Scheduler::drop_waiting(bool all) {
   const std::uint64_t cancellations = *cancellations_;
   std::vector<std::pair<std::shared_ptr<Submission>, FinishReason>> dropped;
@@ -222,13 +232,30 @@ void Scheduler::drop_waiting(bool all) {
         ++entry;
       }
     }
+    for (const Admission& fork : forks_) {
+      earliest_deadline_ = std::min(earliest_deadline_, fork.submission->request.deadline);
+    }
   }
   for (const auto& [submission, reason] : dropped) {
     const std::uint32_t choices = submission->request.choices;
     for (std::uint32_t choice = 0; choice < choices; ++choice) {
-      finish_waiting(*submission, choice, reason, counters_);
+      finish_waiting(*submission, choice, reason, *model_.tokenizer, counters_);
     }
   }
+  if (!all) drop_forks();
+}
+
+void Scheduler::drop_forks() {
+  const auto now = Clock::now();
+  std::erase_if(forks_, [&](const Admission& fork) {
+    Submission& submission = *fork.submission;
+    const bool is_cancelled = submission.cancelled;
+    if (!is_cancelled && submission.request.deadline > now) return false;
+    finish_waiting(submission, fork.choice,
+                   is_cancelled ? FinishReason::Cancelled : FinishReason::Deadline,
+                   *model_.tokenizer, counters_);
+    return true;
+  });
 }
 
 std::uint32_t Scheduler::take_slot() {
@@ -291,6 +318,10 @@ void Scheduler::begin(Admission& admission) {
 
 /// The other choices of a prompt that was read.
 void Scheduler::queue_forks(const std::shared_ptr<Submission>& submission) {
+  if (submission->forks_due > 0) {
+    const std::lock_guard lock(mutex_);
+    earliest_deadline_ = std::min(earliest_deadline_, submission->request.deadline);
+  }
   for (; submission->forks_due > 0; --submission->forks_due) {
     const std::uint32_t choice = submission->request.choices - submission->forks_due;
     forks_.push_back({submission, choice, 0, std::nullopt, true});

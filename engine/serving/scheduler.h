@@ -72,6 +72,7 @@ class Scheduler {
   void run();
   bool wait_for_work();
   void drop_waiting(bool all);
+  void drop_forks();
   void admit();
   void begin(Admission& admission);
   void queue_forks(const std::shared_ptr<Submission>& submission);
@@ -104,7 +105,7 @@ class Scheduler {
   std::map<Place, std::shared_ptr<Submission>> waiting_;
   std::size_t waiting_bytes_ = 0;
   std::uint64_t arrived_ = 0;
-  Clock::time_point earliest_deadline_ = Clock::time_point::max();  // of those that wait
+  Clock::time_point earliest_deadline_ = Clock::time_point::max();  // of those that wait for a slot
   std::vector<Admission> found_;                                    // by the finder
   bool is_draining_ = false, is_stopping_ = false, is_idle_ = true;
 

@@ -194,9 +194,9 @@ void Sequence::keep_prompt_state() {
     leave_in_cache(copy, is_by_text_);
   }
   if (submission.request.choices > 1) {
-    submission.after_prompt = copy != nullptr ? std::move(copy) : copy_state();
     submission.read_of_prompt = tokens_;
     submission.last_of_prompt = unread().front();
+    submission.after_prompt = copy != nullptr ? std::move(copy) : copy_state();
     submission.forks_due = submission.request.choices - 1;
   }
 }

@@ -1,6 +1,9 @@
 #include "apps/gander-server/api/chat_template.h"
 
+#include <algorithm>
+#include <initializer_list>
 #include <string_view>
+#include <utility>
 
 namespace gander::server {
 namespace {
@@ -46,6 +49,34 @@ std::string type_text(const Json& schema) {
   return name;
 }
 
+bool is_one_of(std::string_view word, std::initializer_list<std::string_view> words) {
+  return std::ranges::find(words, word) != words.end();
+}
+
+// Makes references to places of a schema's own document lead to them when it stands at `place` of
+// another.
+void move_references(Json& schema, const std::string& place) {
+  if (schema.is_array()) {
+    for (Json& one : schema) move_references(one, place);
+  }
+  if (!schema.is_object()) return;
+  for (auto& [keyword, value] : schema.items()) {
+    if (is_one_of(keyword, {"const", "enum", "default", "example", "examples"})) continue;
+    if (is_one_of(keyword, {"properties", "patternProperties", "dependentSchemas", "$defs",
+                            "definitions"}) &&
+        value.is_object()) {  // its keys are names
+      for (Json& one : value) move_references(one, place);
+    } else if (keyword == "$ref" && value.is_string()) {
+      const auto& reference = value.get_ref<const std::string&>();
+      if (reference == "#" || reference.starts_with("#/")) {
+        value = "#" + place + reference.substr(1);
+      }
+    } else {
+      move_references(value, place);
+    }
+  }
+}
+
 // What is said to the model before the turns: system texts and tools.
 std::string opening(const ChatRequest& request) {
   std::string text;
@@ -86,6 +117,21 @@ std::string tool_call_text(const ToolCall& call) {
   // Arguments as the model wrote them, or as they are where they are no JSON.
   return fmt::format("```json\n{{\"name\": {}, \"arguments\": {}}}\n```", json_text(call.name),
                      call.arguments);
+}
+
+Json call_schema(const std::vector<Tool>& tools) {
+  Json calls = Json::array();
+  for (const Tool& tool : tools) {
+    const std::string call = tools.size() == 1 ? "" : fmt::format("/anyOf/{}", calls.size());
+    Json arguments = tool.parameters.empty() ? Json{{"type", "object"}} : tool.parameters;
+    move_references(arguments, call + "/properties/arguments");
+    Json properties = {{"name", {{"const", tool.name}}}, {"arguments", std::move(arguments)}};
+    calls.push_back({{"type", "object"},
+                     {"properties", std::move(properties)},
+                     {"required", Json::array({"name", "arguments"})},
+                     {"additionalProperties", false}});
+  }
+  return calls.size() == 1 ? calls.front() : Json{{"anyOf", std::move(calls)}};
 }
 
 Thinking thinking_of(const ChatRequest& request) {
@@ -140,6 +186,8 @@ ChatPrompt render_chat(const ChatRequest& request, bool goes_on) {
         assistant_may_speak = false;
         const std::string_view words = stripped(message.text);
         if (!words.empty()) text.append(" ").append(words);
+        prompt.ends_in_words =
+            !words.empty() && message.text.ends_with(words) && message.tool_calls.empty();
         for (const ToolCall& call : message.tool_calls) {
           text.append(&call == message.tool_calls.data() ? " " : "\n").append(tool_call_text(call));
         }
@@ -150,6 +198,7 @@ ChatPrompt render_chat(const ChatRequest& request, bool goes_on) {
   const bool continues = request.messages.back().role == Role::Assistant;
   if (!assistant_may_speak && !continues) text += "Assistant:";
   if (!continues) {
+    prompt.ends_in_words = false;
     prompt.reply =
         request.tool_choice == ToolChoice::Required ? " ```json\n" : thinking_prefix(thinking);
     text += prompt.reply;

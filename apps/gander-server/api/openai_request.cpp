@@ -100,7 +100,7 @@ GenerationFields read_common(const JsonFields& fields, const RequestLimits& limi
                                .boolean("include_usage")
                                .value_or(false);
   }
-  common.max_tokens = limits.default_max_tokens;
+  common.max_tokens = std::min(limits.default_max_tokens, limits.max_tokens);
   for (const char* name : {"max_tokens", "max_completion_tokens"}) {
     if (const auto value = fields.integer(name, 0, limits.max_tokens)) {
       common.max_tokens = static_cast<std::uint32_t>(*value);

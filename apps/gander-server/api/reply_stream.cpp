@@ -31,6 +31,23 @@ bool add_call(const Json& json, const std::vector<Tool>& tools, std::vector<Tool
   return true;
 }
 
+// Where the fence that closes a block of JSON stands: strings may hold fences, but no newline.
+std::size_t end_of_block(std::string_view text) {
+  bool is_string = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\n') {
+      is_string = false;
+    } else if (text[i] == '"') {
+      is_string = !is_string;
+    } else if (is_string) {
+      i += text[i] == '\\' ? 1 : 0;
+    } else if (text.substr(i).starts_with("```")) {
+      return i;
+    }
+  }
+  return text.size();
+}
+
 }  // namespace
 
 std::vector<ToolCall> parse_tool_calls(std::string_view text, const std::vector<Tool>& tools) {
@@ -38,11 +55,13 @@ std::vector<ToolCall> parse_tool_calls(std::string_view text, const std::vector<
   bool is_fenced = false;
   while (true) {
     std::string_view block = text;
-    const std::size_t fence = text.find(kFence);
+    // Plain JSON may hold a fence in a string.
+    const bool is_plain = !is_fenced && Json::accept(text);
+    const std::size_t fence = is_plain ? std::string_view::npos : text.find(kFence);
     if (fence != std::string_view::npos) {
       is_fenced = true;
       text.remove_prefix(fence + kFence.size());
-      const std::size_t end = std::min(text.find("```"), text.size());
+      const std::size_t end = end_of_block(text);
       block = text.substr(0, end);
       text.remove_prefix(std::min(end + 3, text.size()));
     } else if (is_fenced) {
@@ -60,7 +79,8 @@ std::vector<ToolCall> parse_tool_calls(std::string_view text, const std::vector<
   }
 }
 
-ReplyStream::ReplyStream(std::vector<Tool> tools) : tools_(std::move(tools)) {}
+ReplyStream::ReplyStream(std::vector<Tool> tools, bool goes_on)
+    : tools_(std::move(tools)), is_begun_(goes_on) {}
 
 ReplyStream::Piece ReplyStream::push(std::string_view text) {
   buffer_ += text;
@@ -91,6 +111,7 @@ void ReplyStream::take(bool is_end, Piece& piece) {
     if (rest.starts_with(kThink)) {
       buffer_.erase(0, buffer_.size() - rest.size() + kThink.size());
       part_ = Part::Thinking;
+      is_begun_ = false;
     } else if (is_end || !kThink.starts_with(rest)) {
       // JSON without a fence is looked at as a whole too.
       part_ = !tools_.empty() && (rest.starts_with('{') || rest.starts_with('[')) ? Part::Calls

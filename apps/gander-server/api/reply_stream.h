@@ -18,8 +18,9 @@ class ReplyStream {
     bool empty() const { return thinking.empty() && words.empty(); }
   };
 
-  /// `tools`: the calls to look for; none: braces and fences are words.
-  explicit ReplyStream(std::vector<Tool> tools = {});
+  /// `tools`: the calls to look for; none: braces and fences are words. `goes_on`: words stand
+  /// before the reply, so that white space at its beginning belongs to it.
+  explicit ReplyStream(std::vector<Tool> tools = {}, bool goes_on = false);
 
   /// Adds text and returns what became certain.
   Piece push(std::string_view text);
@@ -36,8 +37,8 @@ class ReplyStream {
 
   std::vector<Tool> tools_;
   Part part_ = Part::Beginning;
-  bool is_begun_ = false;  // something of this part was shown
-  std::string buffer_;     // not shown yet
+  bool is_begun_;       // something of this part was shown
+  std::string buffer_;  // not shown yet
   std::vector<ToolCall> tool_calls_;
 };
 

@@ -149,7 +149,13 @@ asio::awaitable<bool> Connection::serve_request() {
   parser.header_limit(static_cast<std::uint32_t>(options.header_bytes));
   parser.body_limit(options.body_bytes);
   auto [error, header_bytes] = co_await http::async_read_header(socket_, buffer_, parser, kNoThrow);
+  bool is_screened_out = false;
   if (!error && !parser.is_done()) {
+    HttpRequest head = request_of(parser.get(), client_);
+    is_screened_out =
+        decode_path(std::string(parser.get().target()), head.path) && !server_.screen_(head);
+  }
+  if (!error && !parser.is_done() && !is_screened_out) {
     set_deadline(options.read_body);
     if (beast::iequals(parser.get()[http::field::expect], "100-continue")) {
       static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
@@ -167,7 +173,7 @@ asio::awaitable<bool> Connection::serve_request() {
     }
     co_return false;
   }
-  http::request<http::string_body> message = parser.release();
+  http::request<http::string_body> message = parser.is_done() ? parser.release() : parser.get();
   is_http_1_0_ = message.version() == 10;
   is_head_ = message.method() == http::verb::head;
   HttpRequest request = request_of(message, client_);
@@ -176,13 +182,14 @@ asio::awaitable<bool> Connection::serve_request() {
     co_return false;
   }
   request.body = std::move(message.body());
-  keep_alive_ = message.keep_alive();
+  keep_alive_ = message.keep_alive() && !is_screened_out;
   Exchange exchange(*this, std::move(request));
   try {
     co_await server_.handler_(exchange);
   } catch (const boost::system::system_error&) {
     co_return false;  // the client is gone
   }
+  if (is_screened_out && socket_.is_open()) co_await linger();
   co_return keep_alive_&& socket_.is_open();
 }
 
@@ -238,8 +245,11 @@ asio::awaitable<void> Exchange::respond(HttpResponse response) {
   if (connection.is_head_) message.body().clear();
   status_ = response.status;
   bytes_sent_ += message.body().size();
-  connection.set_deadline(connection.options().write);
-  co_await http::async_write(connection.socket_, message, asio::use_awaitable);
+  http::response_serializer<http::string_body> serializer(message);
+  while (!serializer.is_done()) {
+    connection.set_deadline(connection.options().write);
+    co_await http::async_write_some(connection.socket_, serializer, asio::use_awaitable);
+  }
   connection.clear_deadline();
 }
 

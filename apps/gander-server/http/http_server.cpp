@@ -13,8 +13,13 @@
 
 namespace gander::server {
 
-HttpServer::HttpServer(asio::io_context& io, HttpOptions options, HttpHandler handler)
-    : io_(io), options_(std::move(options)), handler_(std::move(handler)), acceptor_(io) {
+HttpServer::HttpServer(asio::io_context& io, HttpOptions options, HttpHandler handler,
+                       HttpScreen screen)
+    : io_(io),
+      options_(std::move(options)),
+      handler_(std::move(handler)),
+      screen_(std::move(screen)),
+      acceptor_(io) {
   using asio::ip::tcp;
   boost::system::error_code error;
   const auto check = [&](std::string_view what) {

@@ -29,7 +29,7 @@ struct HttpOptions {
   std::chrono::seconds idle = std::chrono::seconds{75};  ///< between two requests
   std::chrono::seconds read_header = std::chrono::seconds{10};  ///< from its first byte
   std::chrono::seconds read_body = std::chrono::seconds{60};
-  std::chrono::seconds write = std::chrono::seconds{30};  ///< of a response, or of some events
+  std::chrono::seconds write = std::chrono::seconds{30};  ///< some of a response, or some events
 };
 
 class Connection;
@@ -73,13 +73,18 @@ class Exchange {
 };
 
 using HttpHandler = std::function<asio::awaitable<void>(Exchange&)>;
+/// Whether the body of a request with this head is to be read: without it the handler, which is to
+/// refuse the request, gets the head alone, and the connection is closed.
+using HttpScreen = std::function<bool(const HttpRequest& head)>;
 
 /// Serves HTTP/1.1 on one thread, that of `io`: a coroutine for each connection. Limits are checked
 /// before anything is kept: what is too large or too slow is answered and closed.
 class HttpServer {
  public:
   /// Listens. Throws Error when the address cannot be had.
-  HttpServer(asio::io_context& io, HttpOptions options, HttpHandler handler);
+  HttpServer(
+      asio::io_context& io, HttpOptions options, HttpHandler handler,
+      HttpScreen screen = [](const HttpRequest&) { return true; });
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
@@ -100,6 +105,7 @@ class HttpServer {
   asio::io_context& io_;
   HttpOptions options_;
   HttpHandler handler_;
+  HttpScreen screen_;
   asio::ip::tcp::acceptor acceptor_;
   std::uint16_t port_ = 0;
   bool is_draining_ = false;

@@ -109,6 +109,10 @@ void BatchRunner::run_part(std::span<float>& logits, std::span<TokenId>& best) {
     device_.read(memory_.buffers.best.part(0, to.size_bytes()), std::as_writable_bytes(to));
     best = best.subspan(count);
   }
+  clear_rows();
+}
+
+void BatchRunner::clear_rows() {
   rows_.clear();
   sequences_.clear();
   wanted_.clear();
@@ -126,6 +130,7 @@ bool BatchRunner::start_sampling(std::uint32_t slot, const SamplerSettings& sett
 std::uint64_t BatchRunner::step(std::span<const SequenceStep> steps, std::span<float> logits,
                                 std::span<TokenId> best) {
   const BatchBuffers& buffers = memory_.buffers;
+  clear_rows();  // a step that failed left its own
   for (const SequenceStep& step : steps) {
     std::size_t begin = 0;
     while (begin < step.tokens.size()) {

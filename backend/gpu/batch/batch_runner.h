@@ -52,6 +52,7 @@ class BatchRunner {
 
   const Program& cached(const BatchShape& exact, std::size_t tables);
   void add_rows(const SequenceStep& step, std::size_t begin, std::size_t count);
+  void clear_rows();
   void run_part(std::span<float>& logits, std::span<TokenId>& best);
 
   Config config_;
