@@ -1,12 +1,10 @@
 #include "base/atomic_file.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <random>
@@ -37,8 +35,8 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
       fail("cannot write {}: it is not a regular file", path_);
     }
   }
-  // Not mkstemp, which makes the file private: it follows the user's umask like any other, and to
-  // ask for that is to change it for all threads.
+  // Not mkstemp, whose files are private: this one is to follow the user's umask, which nobody can
+  // ask for without changing it for all threads.
   std::random_device random;
   for (int attempt = 0; descriptor_ < 0 && attempt < kAttempts; ++attempt) {
     temporary_path_ = fmt::format("{}.{:06x}", path_, random() & 0xffffffU);

@@ -84,101 +84,85 @@ std::shared_ptr<const Submission> question(const Model& model, const std::string
   return submission;
 }
 
-// While the first state is being read more are given, and asked for.
-TEST(CacheThread, QuestionsWaitOnlyForWhatTheyMayBeAnsweredWith) {
-  const Model model = shape_of_model();
-  Journal journal;
-  HoldingBackend backend(model.config(), journal);
-  StatePool pool(model.config(), 0);
-  StateCache cache(model);
-  std::latch answered{2};
-  {
-    CacheThread thread(&cache, backend, pool);
-    const auto keep = [&](const std::string& name, const std::string& text, bool is_turn) {
-      backend.next_name = name;
-      thread.keep(prompt_tokens(model, text), std::make_shared<StateCopy>(backend, 0, pool),
-                  is_turn);
-    };
-    const auto find = [&](const std::string& name, const std::string& text) {
-      thread.find(question(model, text),
-                  [&journal, &answered, name](std::optional<FoundState> found) {
-                    journal.add(name + (found ? " found" : " not found"));
-                    answered.count_down();
-                  });
-    };
+/// A cache's thread over a backend of so many slots. The first state it is given is being read
+/// until the backend lets it end.
+struct Given {
+  explicit Given(std::uint32_t slots) {
+    backend.slot_count = slots;
+    thread.emplace(&cache, backend, pool);
     keep("first", "one thing", true);
     backend.first_begun.wait();
-    keep("other", "something else", true);
-    keep("snapshot", "a long", false);
-    keep("turn", "a long text", true);
-    find("unknown", "nobody said this");
-    find("known", "a long text and more");
-    backend.first_may_end.count_down();
-    answered.wait();
-  }  // what was given is kept even so
+  }
+  void keep(const std::string& name, const std::string& text, bool is_turn) {
+    backend.next_name = name;
+    thread->keep(prompt_tokens(model, text), std::make_shared<StateCopy>(backend, 0, pool),
+                 is_turn);
+  }
+  /// Ends the thread, which keeps what it was given even so.
+  std::vector<std::string> end() {
+    thread.reset();
+    return journal.entries();
+  }
+
+  const Model model = shape_of_model();
+  Journal journal;
+  HoldingBackend backend{model.config(), journal};
+  StatePool pool{model.config(), 0};
+  StateCache cache{model};
+  std::optional<CacheThread> thread;
+};
+
+// While the first state is being read more are given, and asked for.
+TEST(CacheThread, QuestionsWaitOnlyForWhatTheyMayBeAnsweredWith) {
+  Given given(8);
+  std::latch answered{2};
+  const auto find = [&](const std::string& name, const std::string& text) {
+    given.thread->find(question(given.model, text), [&, name](std::optional<FoundState> found) {
+      given.journal.add(name + (found ? " found" : " not found"));
+      answered.count_down();
+    });
+  };
+  given.keep("other", "something else", true);
+  given.keep("snapshot", "a long", false);
+  given.keep("turn", "a long text", true);
+  find("unknown", "nobody said this");
+  find("known", "a long text and more");
+  given.backend.first_may_end.count_down();
+  answered.wait();
   const std::vector<std::string> expected = {"read first", "unknown not found", "read snapshot",
                                              "read turn",  "known found",       "read other"};
-  EXPECT_EQ(journal.entries(), expected);
-  EXPECT_EQ(cache.statistics().memory_states, 4U);
+  EXPECT_EQ(given.end(), expected);
+  EXPECT_EQ(given.cache.statistics().memory_states, 4U);
 }
 
 // Of more than four a slot one is given up: one that is no turn, else the oldest.
 TEST(CacheThread, WhatWaitsHasALimit) {
-  const Model model = shape_of_model();
-  Journal journal;
-  HoldingBackend backend(model.config(), journal);
-  backend.slot_count = 1;
-  StatePool pool(model.config(), 0);
-  StateCache cache(model);
-  {
-    CacheThread thread(&cache, backend, pool);
-    const auto keep = [&](const std::string& name, bool is_turn) {
-      backend.next_name = name;
-      thread.keep(prompt_tokens(model, name), std::make_shared<StateCopy>(backend, 0, pool),
-                  is_turn);
-    };
-    keep("first", true);
-    backend.first_begun.wait();
-    keep("turn 1", true);
-    keep("snapshot", false);
-    for (const char* name : {"turn 2", "turn 3", "turn 4", "turn 5"}) keep(name, true);
-    backend.first_may_end.count_down();
-  }
+  Given given(1);
+  given.keep("turn 1", "turn 1", true);
+  given.keep("snapshot", "snapshot", false);
+  for (const char* name : {"turn 2", "turn 3", "turn 4", "turn 5"}) given.keep(name, name, true);
+  given.backend.first_may_end.count_down();
   const std::vector<std::string> expected = {"read first", "read turn 2", "read turn 3",
                                              "read turn 4", "read turn 5"};
-  EXPECT_EQ(journal.entries(), expected);
+  EXPECT_EQ(given.end(), expected);
 }
 
 // Where many wait, each question lets one of them through.
 TEST(CacheThread, QuestionsDoNotKeepManyWaiting) {
-  const Model model = shape_of_model();
-  Journal journal;
-  HoldingBackend backend(model.config(), journal);
-  backend.slot_count = 1;
-  StatePool pool(model.config(), 0);
-  StateCache cache(model);
-  {
-    CacheThread thread(&cache, backend, pool);
-    std::latch answered{3};
-    const auto keep = [&](const std::string& name) {
-      backend.next_name = name;
-      thread.keep(prompt_tokens(model, name), std::make_shared<StateCopy>(backend, 0, pool), true);
-    };
-    keep("first");
-    backend.first_begun.wait();
-    for (const char* name : {"turn 1", "turn 2", "turn 3"}) keep(name);
-    for (int i = 0; i < 3; ++i) {
-      thread.find(question(model, "unknown"), [&](const std::optional<FoundState>&) {
-        journal.add("answer");
-        answered.count_down();
-      });
-    }
-    backend.first_may_end.count_down();
-    answered.wait();
+  Given given(1);
+  std::latch answered{3};
+  for (const char* name : {"turn 1", "turn 2", "turn 3"}) given.keep(name, name, true);
+  for (int i = 0; i < 3; ++i) {
+    given.thread->find(question(given.model, "unknown"), [&](const std::optional<FoundState>&) {
+      given.journal.add("answer");
+      answered.count_down();
+    });
   }
+  given.backend.first_may_end.count_down();
+  answered.wait();
   const std::vector<std::string> expected = {"read first",  "answer", "read turn 1", "answer",
                                              "read turn 2", "answer", "read turn 3"};
-  EXPECT_EQ(journal.entries(), expected);
+  EXPECT_EQ(given.end(), expected);
 }
 
 }  // namespace

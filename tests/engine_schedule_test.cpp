@@ -279,14 +279,18 @@ TEST(EngineSchedule, NothingOfACancelledTextIsInTheNext) {
   EXPECT_EQ(run_alone(engine, {.prompt = "y", .max_tokens = 3}).text, "bbb");
 }
 
+Request endless_until(std::chrono::steady_clock::time_point deadline) {
+  Request request;
+  request.prompt = "a";
+  request.max_tokens = 1U << 30;
+  request.deadline = deadline;
+  return request;
+}
+
 TEST(EngineSchedule, DeadlinesEndWhatWaitsAndWhatRuns) {
   Letters letters(1);
   const auto now = std::chrono::steady_clock::now();
-  Request endless;
-  endless.prompt = "a";
-  endless.max_tokens = 1U << 30;
-  endless.deadline = now + std::chrono::milliseconds(60);
-  const auto running = letters.submit(std::move(endless));
+  const auto running = letters.submit(endless_until(now + std::chrono::milliseconds(60)));
   Request late;
   late.prompt = "a";
   late.deadline = now + std::chrono::milliseconds(5);
@@ -305,11 +309,7 @@ TEST(EngineSchedule, DeadlinesEndWhatWaitsAndWhatRuns) {
 TEST(EngineSchedule, TheEndOfWhatOnlyWaitedHasAllItsText) {
   Letters letters(1);
   const auto now = std::chrono::steady_clock::now();
-  Request endless;
-  endless.prompt = "a";
-  endless.max_tokens = 1U << 30;
-  endless.deadline = now + std::chrono::milliseconds(60);
-  letters.submit(std::move(endless));
+  letters.submit(endless_until(now + std::chrono::milliseconds(60)));
   Request late;
   late.start = std::make_shared<const SavedSequence>(SavedSequence{nullptr, {}, "before "});
   late.tokens = letters_model().tokenizer->encode("after");

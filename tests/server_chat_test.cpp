@@ -9,6 +9,7 @@
 #include "apps/gander-server/api/openai_response.h"
 #include "apps/gander-server/api/reply_stream.h"
 #include "engine/grammar/grammar.h"
+#include "tests/support/vocabularies.h"
 
 namespace gander::server {
 namespace {
@@ -91,9 +92,7 @@ TEST(ServerChat, ShowsToolsTheirCallsAndResults) {
 
 // Whether a text, byte by byte, is one that a call of the tools can be.
 bool may_call(const std::vector<Tool>& tools, std::string_view text) {
-  std::vector<std::string> bytes(1);
-  for (int byte = 0; byte < 256; ++byte) bytes.emplace_back(1, static_cast<char>(byte));
-  const auto vocabulary = std::make_shared<const Tokenizer>(bytes);
+  const auto vocabulary = std::make_shared<const Tokenizer>(byte_tokens());
   const auto grammar = compile_json_schema(json_text(call_schema(tools)), vocabulary);
   const std::unique_ptr<TokenMask> mask = grammar->start();
   const auto allows = [&](TokenId token) {

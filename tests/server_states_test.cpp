@@ -11,66 +11,36 @@
 #include <vector>
 
 #include "apps/gander-server/server.h"
+#include "tests/support/fake_backend.h"
+#include "tests/support/slot_backend.h"
+#include "tests/support/vocabularies.h"
 
 namespace gander::server {
 namespace {
 
-Model letters_model() {
-  std::vector<std::string> tokens(1);
-  for (int byte = 0; byte < 256; ++byte) tokens.emplace_back(1, static_cast<char>(byte));
-  auto weights = std::make_shared<Weights>();
-  weights->config.vocab_size = static_cast<std::uint32_t>(tokens.size());
-  weights->config.width = weights->config.head_size = 64;
-  weights->config.heads = weights->config.layers = 1;
-  Model model;
-  model.weights = std::move(weights);
-  model.tokenizer = std::make_shared<const Tokenizer>(tokens);
-  return model;
+constexpr std::uint32_t kVocabulary = 257;
+
+Model bytes_model() {
+  return fake_model(std::make_shared<const Tokenizer>(byte_tokens()), kVocabulary);
 }
 
 // Says "aaa" and so on; a space after a comma.
-class LettersBackend final : public Backend {
- public:
-  explicit LettersBackend(const Config& config) : config_(config) {}
-  const Config& config() const override { return config_; }
-  std::string description() const override { return "letters"; }
-  std::uint32_t slots() const override { return 1; }
-  void forward(std::span<const TokenId> tokens, Logits which, std::span<float> logits) override {
-    const SequenceStep one = {0, tokens, which};
-    step({&one, 1}, logits, {});
-  }
-  void step(std::span<const SequenceStep> steps, std::span<float> logits,
-            std::span<TokenId> best) override {
-    step_by_sequence(steps, config_.vocab_size, logits, best,
-                     [&](const SequenceStep& step, std::span<float> out) {
-                       if (step.which == Logits::None) return;
-                       std::ranges::fill(out, 0.0F);
-                       const TokenId said = step.tokens.back() == ',' + 1 ? ' ' + 1 : 'a' + 1;
-                       for (std::size_t i = said; i < out.size(); i += config_.vocab_size) {
-                         out[i] = 9.0F;
-                       }
-                     });
-  }
-  void read_state(State& state, std::uint32_t) const override { state.clear(); }
-  void write_state(const State&, std::uint32_t) override {}
-  void reset(std::uint32_t) override {}
-
- private:
-  Config config_;
-};
+void say_a(std::uint64_t, std::size_t, TokenId last, std::span<float> logits) {
+  std::ranges::fill(logits, 0.0F);
+  logits[last == ',' + 1 ? ' ' + 1 : 'a' + 1] = 9.0F;
+}
 
 class ServerStates : public ::testing::Test {
  protected:
   void start(std::uint64_t named_state_bytes) {
-    const Model model = letters_model();
     EngineOptions options;
     options.named_state_bytes = named_state_bytes;
-    engine_ =
-        std::make_unique<Engine>(model, std::make_unique<LettersBackend>(model.config()), options);
+    engine_ = std::make_unique<Engine>(
+        bytes_model(), std::make_unique<SlotBackend>(kVocabulary, 1, say_a), options);
     HttpOptions http;
     http.port = 0;
     ServiceOptions service;
-    service.model_name = "letters";
+    service.model_name = "bytes";
     server_ = std::make_unique<Server>(*engine_, nullptr, http, service);
     thread_ = std::thread([this] { server_->run(); });
   }
@@ -97,7 +67,7 @@ class ServerStates : public ::testing::Test {
     return text;
   }
 
-  std::uint64_t state_bytes() const { return State::bytes(letters_model().config()); }
+  std::uint64_t state_bytes() const { return State::bytes(bytes_model().config()); }
 
   boost::asio::io_context client_{1};
   std::unique_ptr<Engine> engine_;

@@ -81,16 +81,16 @@ TEST_F(StandinMetalTest, KernelsNeedTheirFunctionConstants) {
   const Gpu gpu;
   const auto values = make_object<FunctionConstantValues>();
   NSError error;
-  EXPECT_FALSE(gpu.library->new_function(make_string("bled"), values.get(), error));
+  EXPECT_FALSE(gpu.functions->new_function(make_string("bled"), values.get(), error));
   EXPECT_THAT(describe(error), HasSubstr("bled was not found"));
-  EXPECT_FALSE(gpu.library->new_function(make_string("embed"), values.get(), error));
+  EXPECT_FALSE(gpu.functions->new_function(make_string("embed"), values.get(), error));
   EXPECT_THAT(describe(error), HasSubstr("needs the function constant kWidth"));
   const std::uint32_t one = 1;
   for (std::uint32_t i = 0; i < GANDER_CONSTANT_COUNT; ++i) values->set(&one, DataType::UInt, i);
-  EXPECT_FALSE(gpu.library->new_function(make_string("embed"), values.get(), error));
+  EXPECT_FALSE(gpu.functions->new_function(make_string("embed"), values.get(), error));
   EXPECT_THAT(describe(error), HasSubstr("is of type float, its value of type uint"));
   values->set(&one, DataType::Float, GANDER_NORM_EPSILON);
-  EXPECT_TRUE(gpu.library->new_function(make_string("embed"), values.get(), error));
+  EXPECT_TRUE(gpu.functions->new_function(make_string("embed"), values.get(), error));
 }
 
 TEST_F(StandinMetalTest, ArchivesKeepPipelines) {
@@ -99,7 +99,7 @@ TEST_F(StandinMetalTest, ArchivesKeepPipelines) {
   const Gpu gpu;
   NSError error;
   const auto values = make_object<FunctionConstantValues>();
-  const auto function = gpu.library->new_function(make_string("add"), values.get(), error);
+  const auto function = gpu.functions->new_function(make_string("add"), values.get(), error);
   const auto descriptor = make_object<PipelineDescriptor>();
   descriptor->set_compute_function(function.get());
   const auto archive_descriptor = make_object<BinaryArchiveDescriptor>();

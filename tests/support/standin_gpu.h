@@ -26,8 +26,8 @@ struct Gpu {
     queue = device->new_command_queue(4);
     const auto compile_options = make_object<CompileOptions>();
     NSError error;
-    library = device->new_library(make_string(std::string(kernel_source())), compile_options.get(),
-                                  error);
+    functions = device->new_library(make_string(std::string(kernel_source())),
+                                    compile_options.get(), error);
     y = buffer(1, options);
     x = buffer(2, options);
     y->set_label(make_string("y"));
@@ -44,7 +44,7 @@ struct Gpu {
   Retained<PipelineState> pipeline(const char* kernel, bool whole_groups = true) const {
     NSError error;
     const auto values = make_object<FunctionConstantValues>();
-    const auto function = library->new_function(make_string(kernel), values.get(), error);
+    const auto function = functions->new_function(make_string(kernel), values.get(), error);
     const auto descriptor = make_object<PipelineDescriptor>();
     descriptor->set_compute_function(function.get());
     descriptor->set_group_size_is_multiple_of_execution_width(whole_groups);
@@ -60,7 +60,7 @@ struct Gpu {
   AutoreleasePool pool;
   Retained<MetalGpu> device;
   Retained<CommandQueue> queue;
-  Retained<Library> library;
+  Retained<Library> functions;
   Retained<Buffer> x, y;
 };
 

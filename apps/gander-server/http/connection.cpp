@@ -149,12 +149,13 @@ asio::awaitable<bool> Connection::serve_request() {
   parser.header_limit(static_cast<std::uint32_t>(options.header_bytes));
   parser.body_limit(options.body_bytes);
   auto [error, header_bytes] = co_await http::async_read_header(socket_, buffer_, parser, kNoThrow);
-  bool is_screened_out = false;
-  if (!error && !parser.is_done()) {
-    HttpRequest head = request_of(parser.get(), client_);
-    is_screened_out =
-        decode_path(std::string(parser.get().target()), head.path) && !server_.screen_(head);
+  HttpRequest request;
+  bool has_path = false;
+  if (!error) {
+    request = request_of(parser.get(), client_);
+    has_path = decode_path(std::string(parser.get().target()), request.path);
   }
+  const bool is_screened_out = has_path && !parser.is_done() && !server_.screen_(request);
   if (!error && !parser.is_done() && !is_screened_out) {
     set_deadline(options.read_body);
     if (beast::iequals(parser.get()[http::field::expect], "100-continue")) {
@@ -173,11 +174,10 @@ asio::awaitable<bool> Connection::serve_request() {
     }
     co_return false;
   }
-  http::request<http::string_body> message = parser.is_done() ? parser.release() : parser.get();
+  http::request<http::string_body>& message = parser.get();
   is_http_1_0_ = message.version() == 10;
   is_head_ = message.method() == http::verb::head;
-  HttpRequest request = request_of(message, client_);
-  if (!decode_path(std::string(message.target()), request.path)) {
+  if (!has_path) {
     co_await refuse_request(400, "malformed request target");
     co_return false;
   }

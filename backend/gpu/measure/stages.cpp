@@ -16,10 +16,10 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int kRuns = 5;
-constexpr std::uint32_t kMeasuredTokens = 8;  // generated before a stage is timed
+constexpr std::uint32_t kWarmUpTokens = 8;  // generated before a stage is timed
 constexpr std::uint32_t kTracedTokens = 64;
 constexpr double kLeastSeconds = 0.01;     // of a submission of one stage's launches
-constexpr std::size_t kMostMeasured = 50;  // of a stage's launches in it
+constexpr std::size_t kMostLaunches = 50;  // of a stage's launches in it
 
 constexpr std::array<std::pair<std::string_view, std::string_view>, 9> kNames = {
     {{"embed", "embed"},
@@ -71,8 +71,8 @@ void generate(GpuBackend& backend) {
   const TokenId first = 0;
   backend.forward({&first, 1}, Logits::Last, logits);
   start_fresh(generator, {.temperature = 0.0F}, backend.config().vocab_size);
-  std::array<TokenId, kMeasuredTokens> tokens;
-  generator.queue(kMeasuredTokens);
+  std::array<TokenId, kWarmUpTokens> tokens;
+  generator.queue(kWarmUpTokens);
   generator.collect(tokens);
   generator.stop();
 }
@@ -101,7 +101,7 @@ double launch_seconds(Device& device, const std::vector<Dispatch>& dispatches) {
   const double once = seconds_of(device, dispatches);
   if (device.info().emulated) return once;
   const auto repeats = static_cast<std::size_t>(
-      std::clamp(kLeastSeconds / once, 1.0, static_cast<double>(kMostMeasured)));
+      std::clamp(kLeastSeconds / once, 1.0, static_cast<double>(kMostLaunches)));
   std::vector<Dispatch> many;
   for (std::size_t i = 0; i < repeats; ++i) {
     many.insert(many.end(), dispatches.begin(), dispatches.end());

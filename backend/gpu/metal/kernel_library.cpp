@@ -46,9 +46,9 @@ KernelLibrary open_kernel_library(MetalGpu gpu) {
   const auto options = make_object<CompileOptions>();
   KernelLibrary kernels;
   kernels.metal_3_2 = options->has_math_mode();  // both came with macOS 15
-  kernels.library = built_library(gpu, kernels.metal_3_2);
-  if (!kernels.library) kernels.library = compile(gpu, options.get(), kernels.metal_3_2);
-  kernels.library->set_label(make_string("gander"));
+  kernels.functions = built_library(gpu, kernels.metal_3_2);
+  if (!kernels.functions) kernels.functions = compile(gpu, options.get(), kernels.metal_3_2);
+  kernels.functions->set_label(make_string("gander"));
 
   const auto source = gpu::kernel_source();
   kernels.hash = XXH3_64bits_withSeed(source.data(), source.size(), kernels.metal_3_2 ? 1 : 0);
@@ -63,7 +63,7 @@ Retained<Function> KernelLibrary::function(std::string_view name,
                 constant.index);
   }
   NSError error;
-  auto function = library->new_function(make_string(std::string(name)), values.get(), error);
+  auto function = functions->new_function(make_string(std::string(name)), values.get(), error);
   if (!function) fail("kernel {}: Metal does not specialise it: {}", name, describe(error));
   return function;
 }

@@ -13,7 +13,7 @@ namespace gander::gpu::metal {
 
 /// All kernels, compiled for any model.
 struct KernelLibrary {
-  Retained<Library> library;
+  Retained<Library> functions;
   /// In Metal 3.2 (macOS 15), whose atomic_thread_fence lets a group read what another one wrote.
   bool metal_3_2 = false;
   /// Differs when the kernels or how they are compiled differ.
