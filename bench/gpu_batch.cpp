@@ -220,7 +220,7 @@ void measure(const std::string& model, const Options& options) {
     backend.step(steps, {}, best);
     const double first = seconds_since(begin);
     const double seconds = best_seconds(options.runs, [&] { backend.step(steps, {}, best); });
-    const double tokens = double{work.sequences} * work.tokens;
+    const double tokens = static_cast<double>(work.sequences) * work.tokens;
     const double rate = (tokens * per_token + work.sequences * per_logits) / seconds;
     fmt::print(
         "  {:>4} x {:<5} {:>9.3f} ms {:>8.0f} tok/s {:>6.1f} TFLOP/s {:>3.0f} % of the peak  "

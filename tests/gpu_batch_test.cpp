@@ -156,7 +156,11 @@ TEST(GpuBatch, TilesFitTokensAndCores) {
   EXPECT_EQ(kernel(64, 40), "tensor_rows_64");
   EXPECT_EQ(kernel(65, 133), "tensor_rows_128_wide");
   EXPECT_EQ(kernel(128, 40), "tensor_rows_128");
-  EXPECT_EQ(kernel(512, 40), "tensor_rows_128_wide");
+  // Two waves of 128 tokens take longer than one of 256, one does not, nor do three longer than two.
+  EXPECT_EQ(kernel(512, 66), "tensor_rows_128_wide");
+  EXPECT_EQ(kernel(512, 67), "tensor_rows_256_wide");
+  EXPECT_EQ(kernel(512, 192), "tensor_rows_128_wide");
+  EXPECT_EQ(kernel(512, 206), "tensor_rows_256_wide");
   EXPECT_EQ(kernel(1024, 133), "tensor_rows_256_wide");
   EXPECT_EQ(kernel(32, 133, true), "tensor_units_32");
   EXPECT_EQ(kernel(2048, 133, true), "tensor_units_256_wide");

@@ -60,8 +60,19 @@ constexpr std::array<ProductTile, 2> kSimdUnits = {{
     simd_tile(64, "multiply_units_64"),
 }};
 
-// From so many tokens on the widest tile has enough groups to keep all cores busy.
-constexpr std::uint32_t kWidestFrom = 1024;
+// How often all cores take a group each.
+std::uint32_t waves_of(const ProductShape& shape, const ProductTile& tile, std::uint32_t cores) {
+  const std::uint32_t groups = groups_of(shape.tokens, tile.tokens) *
+                               groups_of(shape.blocks * GANDER_BATCH_BLOCK_ROWS, tile.rows);
+  return groups_of(groups, std::max(cores, 1U));
+}
+
+// A group of the widest tile takes 1.3 to 1.75 times as long as one of half the tokens
+// (docs/benchmarks.md): it pays where it takes so many fewer waves.
+bool widest_pays(const ProductShape& shape, const ProductTile& half, const ProductTile& widest,
+                 std::uint32_t cores) {
+  return 8 * waves_of(shape, widest, cores) < 5 * waves_of(shape, half, cores);
+}
 
 }  // namespace
 
@@ -85,7 +96,7 @@ std::span<const std::uint32_t> telling_lengths(bool tensor) {
   return kSimd;
 }
 
-// The smallest that has room for all tokens, else the largest.
+// The smallest that has room for all tokens, else the largest, but for the widest.
 ProductTile tile_for(const ProductShape& shape, bool tensor, const DeviceInfo& info) {
   Tiles tiles = shape.by_unit ? Tiles(kSimdUnits) : Tiles(kSimdRows);
   if (tensor) {
@@ -96,9 +107,8 @@ ProductTile tile_for(const ProductShape& shape, bool tensor, const DeviceInfo& i
   }
   ProductTile chosen;
   for (const ProductTile& tile : tiles) {
-    const bool too_wide = tile.tokens == 256 && shape.tokens < kWidestFrom;
-    if (tile.group_memory > info.max_group_memory || too_wide) continue;
-    if (chosen.tokens < shape.tokens) chosen = tile;
+    if (tile.group_memory > info.max_group_memory || chosen.tokens >= shape.tokens) continue;
+    if (tile.tokens < 256 || widest_pays(shape, chosen, tile, info.cores)) chosen = tile;
   }
   return chosen;
 }

@@ -51,8 +51,7 @@ ProductTile tile_for(const ProductShape& shape, bool tensor, const DeviceInfo& i
 /// Whether any tile fits in the device's group memory.
 bool has_tiles(bool tensor, const DeviceInfo& info);
 
-/// A number of tokens for each of these tiles but the one for a thousand and more, which is another
-/// only wider.
+/// A number of tokens for each of these tiles but the widest, which is another only wider.
 std::span<const std::uint32_t> telling_lengths(bool tensor);
 
 /// Parts that the columns of a matrix of `config.width` rows are cut into, so that its few tiles
