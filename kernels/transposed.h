@@ -120,14 +120,19 @@ struct UnitsQ8_0 {
   }
 };
 
-// Nibble i of the word times 16^i: no shifts; unshifted() undoes it in the sums, exactly.
+// Nibbles times 16^i, i less by 3 for the last three: no shift for each of them. unshifted() undoes
+// it in the sums, exactly. They become floats in the last bits of 2^23: conversions are slow.
 static inline Eight nibble_levels(uint word) {
-  return eight(float4(uint4(word) & uint4(0xfu, 0xf0u, 0xf00u, 0xf000u)),
-               float4(uint4(word) & uint4(0xf0000u, 0xf00000u, 0xf000000u, 0xf0000000u)));
+  const uint4 low = uint4(word) & uint4(0xfu, 0xf0u, 0xf00u, 0xf000u);
+  const uint upper = word >> 12u;
+  const uint4 high = uint4(word & 0xf0000u, upper & 0xf00u, upper & 0xf000u, upper & 0xf0000u);
+  return eight(as_type<float4>(low | 0x4b000000u) - 8388608.0f,
+               as_type<float4>(high | 0x4b000000u) - 8388608.0f);
 }
 static inline Eight unshifted(Eight sums) {
-  const float4 scales = float4(1.0f, 0.0625f, 0.00390625f, 0.000244140625f);
-  return eight(sums.low * scales, sums.high * (scales * 1.52587890625e-5f));
+  const float4 low = float4(1.0f, 0.0625f, 0.00390625f, 0.000244140625f);
+  const float4 high = float4(1.52587890625e-5f, 0.00390625f, 0.000244140625f, 1.52587890625e-5f);
+  return eight(sums.low * low, sums.high * high);
 }
 
 struct UnitsQ4_0 {

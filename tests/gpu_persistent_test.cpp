@@ -1,13 +1,16 @@
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "backend/gpu/gpu_backend.h"
 #include "backend/gpu/persistent/row_tiles.h"
+#include "bench/synthetic_file.h"
 #include "tests/support/backend_check.h"
 #include "tests/support/synthetic_model.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/support/test_device.h"
 
 // The token kernel: a whole token in one launch, whose blocks wait for each other.
@@ -85,6 +88,27 @@ TEST(GpuPersistent, WideQuantisedModels) {
     const std::shared_ptr<const Weights> weights = synthetic(config, type);
     const EmulatedOptions options = {.resident_groups = 9, .max_group_memory = 227 << 10};
     EXPECT_LT(error_of(*persistent(weights, options), weights, 2), kTokenTolerance) << name(type);
+  }
+}
+
+// Where most of the units with one scale are not zero all are read.
+TEST(GpuPersistent, FewZerosAndMany) {
+  const TemporaryFolder folder;
+  SyntheticOptions options = {.config = small_config()};
+  options.config.layers = 4;  // twice those of the other tests
+  for (const DataType type : {DataType::F16, DataType::Q8_0, DataType::Q4_K, DataType::Q6_K}) {
+    for (const double zeros : {0.0, 0.9}) {
+      options.large = type;
+      options.zeros = zeros;
+      write_synthetic_file(folder.path("model.gguf"), options);
+      const auto weights =
+          std::make_shared<const Weights>(load_weights(open_checkpoint(folder.path("model.gguf"))));
+      const std::unique_ptr<GpuBackend> backend = persistent(weights);
+      EXPECT_LT(error_of(*backend, weights, 2), 2 * kTokenTolerance) << name(type) << " " << zeros;
+      const std::vector<float> hidden = backend->persistent()->read_hidden();
+      const auto active = std::ranges::count_if(hidden, [](float h) { return h != 0.0F; });
+      EXPECT_EQ(active > std::ssize(hidden) / 2, zeros == 0.0) << active;
+    }
   }
 }
 

@@ -17,6 +17,7 @@ struct Memory {
   threadgroup float2* partials;  // [warps], of LayerNorm
   threadgroup float* sums;       // [warps + GANDER_TOKEN_MAX_ITEMS][16], of tiles
   threadgroup ulong* done;       // [warps][GANDER_TOKEN_MAX_SLOTS], of the ring's slots
+  threadgroup uint2* shares;     // [warps], of the ring's pieces
   threadgroup LayerPlan* plans;  // of this layer and the next
   threadgroup uint* tokens;      // [4]: how many there were
   threadgroup Segment* segments;
@@ -40,8 +41,8 @@ static inline Memory memory_of(Block block) {
   memory.sums = (threadgroup float*)(memory.partials + GANDER_TOKEN_WARPS);
   memory.done =
       (threadgroup ulong*)(memory.sums + 16u * (GANDER_TOKEN_WARPS + GANDER_TOKEN_MAX_ITEMS));
-  memory.plans =
-      (threadgroup LayerPlan*)(memory.done + GANDER_TOKEN_WARPS * GANDER_TOKEN_MAX_SLOTS);
+  memory.shares = (threadgroup uint2*)(memory.done + GANDER_TOKEN_WARPS * GANDER_TOKEN_MAX_SLOTS);
+  memory.plans = (threadgroup LayerPlan*)(memory.shares + GANDER_TOKEN_WARPS);
   memory.tokens = (threadgroup uint*)(memory.plans + 2);
   memory.segments = (threadgroup Segment*)(memory.tokens + 4);
   return memory;
@@ -69,22 +70,26 @@ static inline uint mix_of(uint role) {
   return role == GANDER_ROLE_V1 ? 3u : role < GANDER_ROLE_OUTPUT ? role : 0u;
 }
 
-static inline Quads mixed(Quads x, Quads shift, Quads mix) {
+static inline Quads mixed(Quads x, Quads shift, Quads amount) {
 #pragma unroll
-  for (uint i = 0u; i < GANDER_QUADS; ++i) x.at[i] += (shift.at[i] - x.at[i]) * mix.at[i];
+  for (uint i = 0u; i < GANDER_QUADS; ++i) x.at[i] += (shift.at[i] - x.at[i]) * amount.at[i];
   return x;
 }
 
-// For a stage that begins with a LayerNorm; `shift` is null for the head.
-static inline Inputs load_inputs(Block block, uint norm, device const float* shift, uint mix) {
-  Inputs inputs = {};
-  inputs.weight = load_quads(floats_at(block, norm), block.thread_index);
-  inputs.bias = load_quads(floats_at(block, norm) + kWidth, block.thread_index);
-  if (shift == nullptr) return inputs;
+// How a stage mixes LN(x) with that of the token before.
+struct Mix {
+  Quads shift;   // the vector of the token before
+  Quads amount;  // how much of it
+};
+
+// `shift` is null for the head, which mixes nothing.
+static inline Mix load_mix(Block block, device const float* shift, uint mix) {
+  Mix loaded = {};
+  if (shift == nullptr) return loaded;
   const uint row = block.next < block.end ? mix_of(block.memory.segments[block.next].role) : 0u;
-  inputs.shift = load_quads(shift, block.thread_index);
-  inputs.mix = load_quads(floats_at(block, mix) + row * kWidth, block.thread_index);
-  return inputs;
+  loaded.shift = load_quads(shift, block.thread_index);
+  loaded.amount = load_quads(floats_at(block, mix) + row * kWidth, block.thread_index);
+  return loaded;
 }
 
 // The block's segments of a stage times the shared vector, which a barrier has completed. There is
@@ -100,16 +105,6 @@ static inline void multiply_segments(thread Block& block, thread Ring& ring, uin
     has_more = has_segment(block, stage);
     if (has_more) threadgroup_barrier(mem_flags::mem_threadgroup);
   }
-}
-
-// The block's rows of a stage times x.
-static inline void multiply_plain(thread Block& block, thread Ring& ring, uint stage, Quads x,
-                                  Results results, thread uint2& largest) {
-  if (!has_segment(block, stage)) return;
-  store_vector(x, shared_vector(block.memory.vector),
-               is_quantised(block.memory.segments[block.next].type), block.thread_index);
-  threadgroup_barrier(mem_flags::mem_threadgroup);
-  multiply_segments(block, ring, stage, results, largest);
 }
 
 // Stages that read x, as they count up for ever: two in a round, of the time mix and the channel
@@ -149,26 +144,6 @@ static inline void keep(Block block, Kept kept, uint which) {
   if (kept.shift == nullptr) return;
   const Quads vector = load_quads(kept.own + which * kWidth, block.thread_index);
   store_quads(vector, kept.shift, block.thread_index);
-}
-
-// The block's rows of a stage that begins with a LayerNorm, times LN(x) mixed with the token
-// before. A block has rows of one matrix in a stage, so that it needs one row of `mix`; without any
-// it enters the stage all the same. `which` is 0 for the time mix, 1 for the channel mix.
-static inline void multiply_mixed(thread Block& block, thread Ring& ring, uint stage, Inputs inputs,
-                                  Quads x, Kept kept, uint which, Results results,
-                                  thread uint2& largest) {
-  x = normalize(x, inputs.weight, inputs.bias, block.memory.partials, block.warp, block.lane);
-  if (keeps(block)) {
-    keep(block, kept, 1u - which);
-    store_quads(x, kept.own + which * kWidth, block.thread_index);
-  }
-  if (has_segment(block, stage)) {
-    store_vector(mixed(x, inputs.shift, inputs.mix), shared_vector(block.memory.vector),
-                 is_quantised(block.memory.segments[block.next].type), block.thread_index);
-  }
-  threadgroup_barrier(mem_flags::mem_threadgroup);
-  enter(block, results.round, which);
-  multiply_segments(block, ring, stage, results, largest);
 }
 
 // The block's best token: of its lanes, then of its warps.

@@ -17,17 +17,17 @@ static inline uint first_item(Segment segment, uint warp) {
 // A warp's place in the stream. Little of it is kept: registers are what this kernel has least of.
 struct Ring {
   device const uchar* weights;
-  device const Piece* pieces;  // of all warps
-  threadgroup uchar* slots;    // of all warps
-  threadgroup ulong* done;     // of all slots: begin_piece
+  device const Piece* pieces;       // of all warps
+  threadgroup uchar* slots;         // of all warps
+  threadgroup ulong* done;          // of all slots: begin_piece
+  threadgroup const uint2* shares;  // [warps]: a warp's first piece, and how many it has
   uint slot_bytes;
   uint warp, lane;
-  uint first, count;  // of the warp's pieces
-  uint next;          // piece to copy
-  uint slot;          // the oldest piece; its slot is the next one's
-  uint turn;          // times that all slots have been used
-  Piece near;         // piece next / 32 * 32 + lane
-  Piece far;          // 32 later: on its way while the near ones are used
+  uint next;   // piece to copy
+  uint slot;   // the oldest piece; its slot is the next one's
+  uint turn;   // times that all slots have been used
+  Piece near;  // piece next / 32 * 32 + lane
+  Piece far;   // 32 later: on its way while the near ones are used
 };
 
 // Of all warps' slots.
@@ -39,7 +39,8 @@ static inline Piece load_piece(Ring ring, uint index) {
   Piece none;
   none.offset = 0u;
   none.bytes = 0u;
-  return index < ring.count ? ring.pieces[ring.first + index] : none;
+  const uint2 share = ring.shares[ring.warp];
+  return index < share.y ? ring.pieces[share.x + index] : none;
 }
 
 // Begins to copy the next piece, if there is one, to the oldest one's slot.

@@ -111,12 +111,6 @@ static inline uint quotient(uint n, uint d) {
   return uint((float(n) + 0.5f) * reciprocal(float(d)));
 }
 
-static inline uint warp_of(Runs runs, uint tile) {
-  const uint in_longer = runs.longer * (runs.length + 1u);
-  if (tile < in_longer) return quotient(tile, runs.length + 1u);
-  return runs.longer + quotient(tile - in_longer, max(runs.length, 1u));
-}
-
 // Quantised weights: the warp's tiles of the segment. Where its run, or a row of tiles (an item),
 // ends, the sums go to `sums`: what warp w has of item i is number w + i, no two are the same.
 template <typename Tile>
@@ -150,21 +144,31 @@ static inline void multiply_tiles(thread Ring& ring, uint warp, Segment segment,
   }
 }
 
-// Adds up what warps have of the segment's rows.
+// Adds up what warps have of the segment's rows. Four lanes share a row, so all of a SIMD group are
+// in one item.
 static inline void store_tiles(Segment segment, threadgroup const float* sums, uint index,
                                Results results, thread uint2& largest) {
-  const uint row_blocks = segment.row_blocks;
   const Runs runs = runs_of(segment);
-  for (uint i = index; i < segment.rows; i += GANDER_TOKEN_THREADS) {
+  const uint lane = index % 32u;
+  const uint run_begin = first_tile(runs, lane);  // of warp `lane`
+  const uint run_end = first_tile(runs, lane + 1u);
+  for (uint i = index / 4u; i < round_up(segment.rows, 8u); i += GANDER_TOKEN_THREADS / 4u) {
     const uint item = i / 16u;
-    const uint end = min((item + 1u) * row_blocks - segment.first_tile, segment.tiles);
-    const uint begin = item > 0u ? item * row_blocks - segment.first_tile : 0u;
-    const uint first = warp_of(runs, begin);
-    const uint last = warp_of(runs, end - 1u);
-    const uint row = segment.first_row + i;
+    const uint end = min((item + 1u) * segment.row_blocks - segment.first_tile, segment.tiles);
+    const uint begin = item > 0u ? item * segment.row_blocks - segment.first_tile : 0u;
+    const bool has_some =
+        lane < GANDER_TOKEN_WARPS && run_begin < end && max(run_begin, begin) < run_end;
+    const uint warps = uint(simd_vote::vote_t(simd_ballot(has_some)));  // neighbours
+    const uint first = uint(ctz(warps));
+    const uint last = first + uint(popcount(warps));
     float sum = 0.0f;
-    for (uint warp = first; warp <= last; ++warp) sum += sums[16u * (warp + item) + i % 16u];
-    store_product(results, segment.role, row, sum, end - begin, largest);
+    for (uint warp = first + lane % 4u; warp < last; warp += 4u) {
+      sum += sums[16u * (warp + item) + i % 16u];
+    }
+    sum += simd_shuffle_xor(sum, 1);
+    sum += simd_shuffle_xor(sum, 2);
+    if (lane % 4u != 0u || i >= segment.rows) continue;
+    store_product(results, segment.role, segment.first_row + i, sum, end - begin, largest);
   }
 }
 

@@ -98,9 +98,13 @@ static inline RowScales row_scales(threadgroup const uchar* words, uint upper, u
   const float2 d = halves_of(word(words, 64u + 8u * upper + lane / 4u));
   const uint bytes = word(words, 32u * upper + lane);
   const float d_unit = d.x * unit;
-  RowScales scales;
-  scales.scale = float2(d_unit * float(bytes & 255u), d_unit * float(bytes >> 16u & 255u));
-  scales.minimum = float2(d.y * float(bytes >> 8u & 255u), d.y * float(bytes >> 24u));
+  const float below = d_unit * -8388608.0f;
+  const float min_below = d.y * -8388608.0f;
+  RowScales scales;  // exact: d has 11 bits
+  scales.scale = float2(fma(d_unit, byte_above(bytes, 0u), below),
+                        fma(d_unit, byte_above(bytes, 2u), below));
+  scales.minimum = float2(fma(d.y, byte_above(bytes, 1u), min_below),
+                          fma(d.y, byte_above(bytes, 3u), min_below));
   return scales;
 }
 

@@ -36,6 +36,11 @@ static inline uint quad_count() {
   return kWidth / 4u;
 }
 
+// Whether thread `index` has an i-th quad: all of its SIMD group have one, or none.
+static inline bool has_quad(uint index, uint i) {
+  return index + i * GANDER_TOKEN_THREADS < quad_count();
+}
+
 static inline float sum_of_quad(float4 quad) {
   return (quad.x + quad.y) + (quad.z + quad.w);
 }
@@ -58,13 +63,6 @@ static inline void store_quads(Quads quads, device float* to, uint index) {
   }
 }
 
-// What is known of a stage's vector before x is: loaded while blocks still wait for each other.
-struct Inputs {
-  Quads weight, bias;  // of the LayerNorm
-  Quads shift;         // the vector of the token before
-  Quads mix;           // how much of it
-};
-
 // LayerNorm. Every warp takes the mean and the squared deviations from it of its own channels;
 // those are put together so that one barrier is enough and nothing cancels: with n, m and d of a
 // warp, deviations in all are the sum of d + n (m - mean)^2. `partials` has two floats for each
@@ -84,9 +82,9 @@ static inline Quads normalize(Quads x, Quads weight, Quads bias, threadgroup flo
   float squares = 0.0f;
 #pragma unroll
   for (uint i = 0u; i < GANDER_QUADS; ++i) {
+    if (!has_quad(index, i)) continue;
     const float4 deviation = x.at[i] - own_mean;
-    const bool inside = index + i * GANDER_TOKEN_THREADS < quad_count();
-    squares += inside ? sum_of_quad(deviation * deviation) : 0.0f;
+    squares += sum_of_quad(deviation * deviation);
   }
   squares = simd_sum(squares);
   if (lane == 0u) partials[warp] = float2(sum, squares);
@@ -106,7 +104,7 @@ static inline Quads normalize(Quads x, Quads weight, Quads bias, threadgroup flo
   const float scale = precise::rsqrt(deviations * (1.0f / float(kWidth)) + kNormEpsilon);
 #pragma unroll
   for (uint i = 0u; i < GANDER_QUADS; ++i) {
-    x.at[i] = (x.at[i] - mean) * scale * weight.at[i] + bias.at[i];
+    if (has_quad(index, i)) x.at[i] = (x.at[i] - mean) * scale * weight.at[i] + bias.at[i];
   }
   return x;
 }
@@ -127,10 +125,11 @@ static inline uint bytes_of(int4 values) {
          uint(values.w & 255) << 24u;
 }
 
-// Eight lanes have the 32 channels of a scale. What is past the vector goes along as zeros.
+// Eight lanes have the 32 channels of a scale.
 static inline void store_quantised(Quads quads, SharedVector to, uint index) {
 #pragma unroll
   for (uint i = 0u; i < GANDER_QUADS; ++i) {
+    if (!has_quad(index, i)) continue;
     const uint quad = index + i * GANDER_TOKEN_THREADS;
     const float4 size = abs(quads.at[i]);
     float largest = max(max(size.x, size.y), max(size.z, size.w));
@@ -146,7 +145,6 @@ static inline void store_quantised(Quads quads, SharedVector to, uint index) {
     sum += simd_shuffle_xor(sum, 1);
     sum += simd_shuffle_xor(sum, 2);
     sum += simd_shuffle_xor(sum, 4);
-    if (quad >= quad_count()) continue;
     const uint at = quad / 8u * 64u + quad % 4u * 8u + quad / 4u % 2u * 4u;
     *(threadgroup uint*)(to.planes + at) = bytes_of(high);
     *(threadgroup uint*)(to.planes + at + 32u) = bytes_of(low);

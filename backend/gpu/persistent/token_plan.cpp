@@ -65,13 +65,15 @@ std::vector<std::vector<Stream>> make_streams(const TokenWeights& weights, std::
   };
   for (const PlacedLayer& layer : weights.layers) {
     stages.emplace_back();
-    add(layer.receptance, GANDER_ROLE_RECEPTANCE);
+    // The first blocks have the heads, whose weights they begin to load when their rows are done:
+    // low-rank rows are done first.
     add(layer.w1, GANDER_ROLE_W1);
-    add(layer.key, GANDER_ROLE_KEY);
     add(layer.a1, GANDER_ROLE_A1);
-    add(layer.value, GANDER_ROLE_VALUE);
     add(layer.v1, GANDER_ROLE_V1);
     add(layer.g1, GANDER_ROLE_G1);
+    add(layer.receptance, GANDER_ROLE_RECEPTANCE);
+    add(layer.key, GANDER_ROLE_KEY);
+    add(layer.value, GANDER_ROLE_VALUE);
     stages.emplace_back();
     stage += 2;  // past the heads
     add(layer.output, GANDER_ROLE_OUTPUT);
@@ -178,6 +180,14 @@ std::vector<std::uint32_t> blocks_for(std::span<const Stream> stage, std::uint32
   return counts;
 }
 
+// The first of `items` that block k of `count` has. The last block has none more than it must: it
+// keeps vectors for the next token meanwhile.
+std::uint32_t first_of(std::uint64_t items, std::uint64_t k, std::uint64_t count, bool last) {
+  const std::uint64_t less = last && count > 1 ? items / count : 0;
+  if (k == count) return static_cast<std::uint32_t>(items);
+  return static_cast<std::uint32_t>((items - less) * k / (less > 0 ? count - 1 : count));
+}
+
 // Each block has rows of one matrix: it prepares one vector.
 void deal_out_matrices(std::span<const Stream> stage, std::span<Share> shares) {
   const std::vector<std::uint32_t> counts =
@@ -185,9 +195,10 @@ void deal_out_matrices(std::span<const Stream> stage, std::span<Share> shares) {
   std::size_t first = 0;
   for (std::size_t i = 0; i < stage.size(); ++i) {
     const std::uint64_t items = stage[i].segment.items;
+    const bool last = i + 1 == stage.size();
     for (std::uint32_t k = 0; k < counts[i]; ++k) {
-      give(stage[i], static_cast<std::uint32_t>(items * k / counts[i]),
-           static_cast<std::uint32_t>(items * (k + 1) / counts[i]), shares[first + k]);
+      give(stage[i], first_of(items, k, counts[i], last), first_of(items, k + 1, counts[i], last),
+           shares[first + k]);
     }
     first += counts[i];
   }
@@ -252,7 +263,7 @@ TokenPlan plan_token(const Config& config, const TokenWeights& weights, const De
   plan.parameters.vector_bytes = vector_bytes(config);
   // Segments are one for each of a layer's three stages that stream, more where a matrix has many
   // rows for few blocks: room for two each.
-  const std::uint32_t fixed = plan.parameters.vector_bytes + 8 * GANDER_TOKEN_WARPS +
+  const std::uint32_t fixed = plan.parameters.vector_bytes + 16 * GANDER_TOKEN_WARPS +
                               64 * (GANDER_TOKEN_WARPS + GANDER_TOKEN_MAX_ITEMS) +
                               8 * GANDER_TOKEN_WARPS * GANDER_TOKEN_MAX_SLOTS +
                               2 * static_cast<std::uint32_t>(sizeof(LayerPlan)) + 16;

@@ -101,6 +101,11 @@ inline float reciprocal(float x) {
   return 1.0f / x;
 }
 
+// 2^23 and byte i of the word, exactly: conversions of integers are slow.
+inline float byte_above(uint word, uint i) {
+  return 8388608.0f + float(word >> 8 * i & 255);
+}
+
 // Bytes that the block will read: begins to bring them near. Thread `index` does its part.
 inline void expect(const void*, uint, uint) {}
 
@@ -234,6 +239,10 @@ MSL_FUNCTION float reciprocal(float x) {
   float result;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
   return result;
+}
+
+MSL_FUNCTION float byte_above(uint word, uint i) {
+  return __builtin_bit_cast(float, (uint)__nvvm_prmt(word, 0x4b000000, 0x7540 + i));
 }
 
 MSL_FUNCTION void expect(const void* from, uint bytes, uint index) {
