@@ -101,8 +101,8 @@ static inline RowScales row_scales(threadgroup const uchar* words, uint upper, u
   const float below = d_unit * -8388608.0f;
   const float min_below = d.y * -8388608.0f;
   RowScales scales;  // exact: d has 11 bits
-  scales.scale = float2(fma(d_unit, byte_above(bytes, 0u), below),
-                        fma(d_unit, byte_above(bytes, 2u), below));
+  scales.scale =
+      float2(fma(d_unit, byte_above(bytes, 0u), below), fma(d_unit, byte_above(bytes, 2u), below));
   scales.minimum = float2(fma(d.y, byte_above(bytes, 1u), min_below),
                           fma(d.y, byte_above(bytes, 3u), min_below));
   return scales;

@@ -61,8 +61,7 @@ static inline Eight sum_full_run(device const uchar* matrix, uint first, uint pl
     for (uint i = 0u; i < kMost; ++i) words[i] = Format::words(matrix, first + begin + i, channel);
 #pragma unroll
     for (uint i = 0u; i < kMost; ++i) {
-      sums = add_scaled(sums, Format::levels(words[i]),
-                        simd_shuffle(h, ushort(place + begin + i)));
+      sums = add_scaled(sums, Format::levels(words[i]), simd_shuffle(h, ushort(place + begin + i)));
     }
   }
   return Format::scaled(Format::scales(matrix, first, channel), sums, h_sum);
@@ -90,8 +89,8 @@ static inline Eight sum_slice(device const uchar* matrix, device const float* hi
     for (uint run = 0u; run < 32u; run += uint(Format::kScaleUnits)) {
       const uint active = mask & (0xffffffffu >> (32u - uint(Format::kScaleUnits)) << run);
       if (active == 0u) continue;
-      const bool full = sizeof(typename Format::Words) <= 8u &&
-                        2u * popcount(active) > uint(Format::kScaleUnits);
+      const bool full =
+          sizeof(typename Format::Words) <= 8u && 2u * popcount(active) > uint(Format::kScaleUnits);
       total = add_scaled(total,
                          full ? sum_full_run<Format>(matrix, first + run, run, h, channel)
                               : sum_run<Format>(matrix, first, active, h, channel),
