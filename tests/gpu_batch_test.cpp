@@ -156,7 +156,7 @@ TEST(GpuBatch, TilesFitTokensAndCores) {
   EXPECT_EQ(kernel(64, 40), "tensor_rows_64");
   EXPECT_EQ(kernel(65, 133), "tensor_rows_128_wide");
   EXPECT_EQ(kernel(128, 40), "tensor_rows_128");
-  // Two waves of 128 tokens take longer than one of 256, one does not, nor do three longer than two.
+  // Two waves of 128 tokens take longer than one of 256; one does not, nor do three than two.
   EXPECT_EQ(kernel(512, 66), "tensor_rows_128_wide");
   EXPECT_EQ(kernel(512, 67), "tensor_rows_256_wide");
   EXPECT_EQ(kernel(512, 192), "tensor_rows_128_wide");
