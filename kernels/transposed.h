@@ -121,7 +121,7 @@ struct UnitsQ8_0 {
 };
 
 // Nibbles times 16^i, i less by 3 for the last three: no shift for each of them. unshifted() undoes
-// it in the sums, exactly. They become floats in the last bits of 2^23: conversions are slow.
+// it in the sums, exactly. In the last bits of 2^23 they are floats without a conversion.
 static inline Eight nibble_levels(uint word) {
   const uint4 low = uint4(word) & uint4(0xfu, 0xf0u, 0xf00u, 0xf000u);
   const uint upper = word >> 12u;

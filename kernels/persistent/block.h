@@ -92,6 +92,13 @@ static inline Mix load_mix(Block block, device const float* shift, uint mix) {
   return loaded;
 }
 
+// Shares what the block's rows of the stage are multiplied by, if it has any.
+static inline void share_vector(Block block, uint stage, Quads vector) {
+  if (!has_segment(block, stage)) return;
+  store_vector(vector, shared_vector(block.memory.vector),
+               is_quantised(block.memory.segments[block.next].type), block.thread_index);
+}
+
 // The block's segments of a stage times the shared vector, which a barrier has completed. There is
 // more than one only where a matrix has many rows for few blocks.
 static inline void multiply_segments(thread Block& block, thread Ring& ring, uint stage,

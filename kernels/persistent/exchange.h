@@ -42,7 +42,7 @@ static inline Quads receive_quads(device const float* from, uint index, uint rou
     for (uint i = 0u; i < GANDER_QUADS; ++i) {
       const uint quad = index + i * GANDER_TOKEN_THREADS;
       words[i] = uint4(round);
-      if (quad < quad_count()) words[i] = load_now((device const uint4*)from + quad);
+      if (has_quad(index, i)) words[i] = load_now((device const uint4*)from + quad);
       others |= other_round(words[i].x, round) | other_round(words[i].y, round) |
                 other_round(words[i].z, round) | other_round(words[i].w, round);
     }
@@ -50,7 +50,7 @@ static inline Quads receive_quads(device const float* from, uint index, uint rou
   Quads quads;
 #pragma unroll
   for (uint i = 0u; i < GANDER_QUADS; ++i) {
-    const bool inside = index + i * GANDER_TOKEN_THREADS < quad_count();
+    const bool inside = has_quad(index, i);
     quads.at[i] = inside ? float4(value_of(words[i].x), value_of(words[i].y), value_of(words[i].z),
                                   value_of(words[i].w))
                          : float4(0.0f);
@@ -99,7 +99,7 @@ static inline Quads receive_x(Residual residual, uint index, uint count) {
       const uint quad = index + i * GANDER_TOKEN_THREADS;
       first[i] = uint4(count, 0u, count, 0u);
       second[i] = first[i];
-      if (quad < quad_count()) {
+      if (has_quad(index, i)) {
         device const uint4* sums = (device const uint4*)residual.sums + 2u * quad;
         first[i] = load_now(sums);
         second[i] = load_now(sums + 1);

@@ -50,7 +50,7 @@ static inline Quads load_quads(device const float* from, uint index) {
 #pragma unroll
   for (uint i = 0u; i < GANDER_QUADS; ++i) {
     const uint quad = index + i * GANDER_TOKEN_THREADS;
-    quads.at[i] = quad < quad_count() ? ((device const float4*)from)[quad] : float4(0.0f);
+    quads.at[i] = has_quad(index, i) ? ((device const float4*)from)[quad] : float4(0.0f);
   }
   return quads;
 }
@@ -59,7 +59,7 @@ static inline void store_quads(Quads quads, device float* to, uint index) {
 #pragma unroll
   for (uint i = 0u; i < GANDER_QUADS; ++i) {
     const uint quad = index + i * GANDER_TOKEN_THREADS;
-    if (quad < quad_count()) ((device float4*)to)[quad] = quads.at[i];
+    if (has_quad(index, i)) ((device float4*)to)[quad] = quads.at[i];
   }
 }
 
@@ -75,7 +75,7 @@ static inline Quads normalize(Quads x, Quads weight, Quads bias, threadgroup flo
 #pragma unroll
   for (uint i = 0u; i < GANDER_QUADS; ++i) {
     sum += sum_of_quad(x.at[i]);
-    count += 32u * warp + i * GANDER_TOKEN_THREADS < quad_count() ? 128.0f : 0.0f;
+    count += has_quad(32u * warp, i) ? 128.0f : 0.0f;
   }
   sum = simd_sum(sum);
   const float own_mean = count > 0.0f ? sum * reciprocal(count) : 0.0f;
@@ -94,8 +94,7 @@ static inline Quads normalize(Quads x, Quads weight, Quads bias, threadgroup flo
   const float2 part = lane < GANDER_TOKEN_WARPS ? partials[lane] : float2(0.0f);
   float channels = 0.0f;
   for (uint i = 0u; i < GANDER_QUADS; ++i) {
-    const bool has =
-        lane < GANDER_TOKEN_WARPS && 32u * lane + i * GANDER_TOKEN_THREADS < quad_count();
+    const bool has = lane < GANDER_TOKEN_WARPS && has_quad(32u * lane, i);
     channels += has ? 128.0f : 0.0f;
   }
   const float mean = simd_sum(part.x) * (1.0f / float(kWidth));
@@ -112,8 +111,8 @@ static inline Quads normalize(Quads x, Quads weight, Quads bias, threadgroup flo
 static inline void store_floats(Quads quads, SharedVector to, uint index) {
 #pragma unroll
   for (uint i = 0u; i < GANDER_QUADS; ++i) {
+    if (!has_quad(index, i)) continue;
     const uint quad = index + i * GANDER_TOKEN_THREADS;
-    if (quad >= quad_count()) continue;
     const uint in_block = quad % 64u;
     const uint place = quad / 64u * 64u + in_block % 2u * 32u + in_block / 2u;
     ((threadgroup float4*)to.values)[place] = quads.at[i];
