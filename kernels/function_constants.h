@@ -15,8 +15,8 @@
 #define GANDER_WEIGHT_TYPES 10  // bit t is set when a matrix of the dispatch has type t, see below
 #define GANDER_CONSTANT_COUNT 11
 
-// Of kernels/persistent only: pieces of weights in flight behind the oldest.
-#define GANDER_RING_AHEAD 11
+// Of kernels/persistent only: slots of a warp's ring.
+#define GANDER_RING_SLOTS 11
 // What NVIDIA's compiler has to know to give threads their registers: how many a group has, and how
 // many groups a core should hold at once (1 where it is not given).
 #define GANDER_KERNEL_THREADS 12

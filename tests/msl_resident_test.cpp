@@ -61,18 +61,18 @@ TEST(MslResident, OnlyBlocksThatRunAtOnceMayWaitForEachOther) {
 }
 
 TEST(MslResident, APieceThatNobodyWaitedForIsNotThere) {
-  for (const std::uint32_t ahead : {1U, 0U}) {
+  for (const std::uint32_t waits : {1U, 2U}) {
     const auto device = open_emulated_device();
     std::vector<float> in(256);
     std::iota(in.begin(), in.end(), 1.0F);
     std::vector<float> out(256);
     KernelRun run(*device, "test_pieces");
-    run.constant(GANDER_TEST_SCALE, ahead);
+    run.constant(GANDER_TEST_SCALE, waits);
     run.in(in);
     run.out(out);
     run.launch({1, 1}, 32);
     EXPECT_EQ(out[127], 128.0F);
-    EXPECT_EQ(std::isnan(out[128]), ahead == 1);
+    EXPECT_EQ(std::isnan(out[128]), waits == 1);
   }
 }
 

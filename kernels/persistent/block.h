@@ -110,7 +110,9 @@ static inline void multiply_segments(thread Block& block, thread Ring& ring, uin
                      results, largest);
     ++block.next;
     has_more = has_segment(block, stage);
-    if (has_more) threadgroup_barrier(mem_flags::mem_threadgroup);
+    if (!has_more) return;  // the last pieces are replaced later
+    refill(ring);
+    threadgroup_barrier(mem_flags::mem_threadgroup);  // the sums have been read
   }
 }
 

@@ -32,6 +32,28 @@ static inline HeadMemory head_memory(threadgroup uchar* memory) {
   return head;
 }
 
+// Where a float lies in what eight lanes read at the same time, two quads each: every second 32 have
+// their even and odd quads changed round, or the eight would meet in half of the memory's banks.
+static inline uint place_of(uint index) {
+  return index ^ (index >> 3u & 4u);
+}
+
+// Two quads of floats from `index` on, a multiple of 8.
+struct TwoQuads {
+  float4 first, second;
+};
+
+static inline TwoQuads two_quads(threadgroup const float* values, uint index) {
+  TwoQuads quads;
+  quads.first = *(threadgroup const float4*)(values + place_of(index));
+  quads.second = *(threadgroup const float4*)(values + place_of(index + 4u));
+  return quads;
+}
+
+static inline float dot(float4 first, float4 second, TwoQuads x) {
+  return sum_of_quad(first * x.first + second * x.second);
+}
+
 // A low-rank matrix, of which a thread has a part of a row: every eighth group of eight columns.
 struct RankMatrix {
   device const uchar* rows;
@@ -75,7 +97,7 @@ static inline RankGroups<Count> load_groups(RankMatrix matrix, uint row, uint fi
   return groups;
 }
 
-static inline float multiply_group(uint4 words, uint type, threadgroup const float4* x) {
+static inline float multiply_group(uint4 words, uint type, TwoQuads x) {
   float4 first;
   float4 second;
   if (has_type(GANDER_BF16) && type == GANDER_BF16) {
@@ -85,7 +107,7 @@ static inline float multiply_group(uint4 words, uint type, threadgroup const flo
     first = float4(halves_of(words.x), halves_of(words.y));
     second = float4(halves_of(words.z), halves_of(words.w));
   }
-  return sum_of_quad(first * x[0] + second * x[1]);
+  return dot(first, second, x);
 }
 
 // Over the row's lanes, in all of them.
@@ -95,17 +117,16 @@ static inline float sum_of_row(float sum) {
   return sum + simd_shuffle_xor(sum, 4);
 }
 
-// What loaded groups add to the row's product with x.
+// What loaded groups add to the row's product with the low-rank vector from place x on.
 template <uint Count>
 static inline float multiply_groups(RankGroups<Count> groups, RankMatrix matrix, uint first,
-                                    threadgroup const float* x) {
+                                    threadgroup const float* low_rank, uint x) {
   float sum = 0.0f;
 #pragma unroll
   for (uint i = 0u; i < Count; ++i) {
     const uint group = first + 8u * i;
     if (8u * group < matrix.rank) {
-      sum +=
-          multiply_group(groups.words[i], matrix.type, (threadgroup const float4*)x + 2u * group);
+      sum += multiply_group(groups.words[i], matrix.type, two_quads(low_rank, x + 8u * group));
     }
   }
   return sum;
@@ -113,27 +134,28 @@ static inline float multiply_groups(RankGroups<Count> groups, RankMatrix matrix,
 
 // What the groups add that were not loaded before, from group `first` on.
 static inline float multiply_rest(RankMatrix matrix, uint row, uint first,
-                                  threadgroup const float* x) {
-  threadgroup const float4* quads = (threadgroup const float4*)x;
+                                  threadgroup const float* low_rank, uint x) {
   device const uint4* words = rank_row(matrix, row);
   float sum = 0.0f;
   for (uint group = first; 8u * group < matrix.rank; group += 8u) {
+    const TwoQuads quads = two_quads(low_rank, x + 8u * group);
     if (is_wide(matrix.type)) {
       device const float4* floats = (device const float4*)words + 2u * group;
-      sum += sum_of_quad(floats[0] * quads[2u * group] + floats[1] * quads[2u * group + 1u]);
+      sum += dot(floats[0], floats[1], quads);
     } else {
-      sum += multiply_group(words[group], matrix.type, quads + 2u * group);
+      sum += multiply_group(words[group], matrix.type, quads);
     }
   }
   return sum;
 }
 
-// The row times x, in all of the row's lanes.
+// The row times that vector, in all of the row's lanes.
 template <uint Count>
 static inline float multiply_row(RankGroups<Count> groups, RankMatrix matrix, uint row, uint part,
-                                 threadgroup const float* x) {
+                                 threadgroup const float* low_rank, uint x) {
   const uint rest = is_wide(matrix.type) ? part : part + 8u * Count;
-  return sum_of_row(multiply_groups(groups, matrix, part, x) + multiply_rest(matrix, row, rest, x));
+  return sum_of_row(multiply_groups(groups, matrix, part, low_rank, x) +
+                    multiply_rest(matrix, row, rest, low_rank, x));
 }
 
 static inline float sum_of_channels(threadgroup const float* values, uint lane) {
@@ -240,9 +262,9 @@ static inline void run_head(HeadBuffers buffers, HeadMatrices matrices, HeadInpu
   const uint part = index % 8u;
   const uint channel = GANDER_HEAD * head + row;
   const uint ranks = kRankW + kRankA + kRankV + kRankG;
-  if (index < ranks) shared.low_rank[index] = value_of(values.low_rank[0]);
+  if (index < ranks) shared.low_rank[place_of(index)] = value_of(values.low_rank[0]);
   if (index + GANDER_TOKEN_THREADS < ranks) {
-    shared.low_rank[index + GANDER_TOKEN_THREADS] = value_of(values.low_rank[1]);
+    shared.low_rank[place_of(index + GANDER_TOKEN_THREADS)] = value_of(values.low_rank[1]);
   }
   const float r = value_of(values.r);
   const float raw_k = value_of(values.k);
@@ -251,25 +273,28 @@ static inline void run_head(HeadBuffers buffers, HeadMatrices matrices, HeadInpu
   if (part == 0u && !has_value_mix) buffers.v_first[channel] = v;
   threadgroup_barrier(mem_flags::mem_threadgroup);
 
-  threadgroup const float* x_a = shared.low_rank + kRankW;
-  threadgroup const float* x_v = x_a + kRankA;
-  threadgroup const float* x_g = x_v + kRankV;
+  const uint x_a = kRankW;
+  const uint x_v = x_a + kRankA;
+  const uint x_g = x_v + kRankV;
   const float w =
-      decay(inputs.w0 + multiply_row(inputs.w2, matrices.w2, channel, part, shared.low_rank));
-  const float a = sigmoid(inputs.a0 + multiply_row(inputs.a2, matrices.a2, channel, part, x_a));
-  const float value_mix = multiply_row(inputs.v2, matrices.v2, channel, part, x_v);
+      decay(inputs.w0 + multiply_row(inputs.w2, matrices.w2, channel, part, shared.low_rank, 0u));
+  const float a = sigmoid(inputs.a0 +
+                          multiply_row(inputs.a2, matrices.a2, channel, part, shared.low_rank, x_a));
+  const float value_mix =
+      multiply_row(inputs.v2, matrices.v2, channel, part, shared.low_rank, x_v);
   if (has_value_mix) v += (first_v - v) * sigmoid(inputs.v0 + value_mix);
   // The gate is needed last: the rest of its row is on its way until then.
-  float gate = multiply_groups(inputs.g2, matrices.g2, part, x_g);
+  float gate = multiply_groups(inputs.g2, matrices.g2, part, shared.low_rank, x_g);
   const RankGroups<7u> rest_of_g2 = load_groups<7u>(matrices.g2, channel, part + 8u);
   const float raw_kk = raw_k * inputs.k_k;
   const float k = raw_k * (1.0f + (a - 1.0f) * inputs.k_a);
   if (part == 0u) {
-    shared.decay[row] = w;
-    shared.wr[row] = w * r;
-    shared.kk[row] = raw_kk;
-    shared.b[row] = raw_kk * a;
-    shared.key[row] = k;
+    const uint place = place_of(row);
+    shared.decay[place] = w;
+    shared.wr[place] = w * r;
+    shared.kk[place] = raw_kk;
+    shared.b[place] = raw_kk * a;
+    shared.key[place] = k;
     shared.square[row] = raw_kk * raw_kk;
     shared.b_r[row] = raw_kk * a * r;
     shared.k_r[row] = k * r;
@@ -282,21 +307,20 @@ static inline void run_head(HeadBuffers buffers, HeadMatrices matrices, HeadInpu
   const float b_r = sum_of_channels(shared.b_r, lane) * inverse_norm;
   const float k_r = sum_of_channels(shared.k_r, lane);
   const float bonus = sum_of_channels(shared.bonus, lane);
-  threadgroup const float4* w_quads = (threadgroup const float4*)shared.decay + 2u * part;
-  threadgroup const float4* wr_quads = (threadgroup const float4*)shared.wr + 2u * part;
-  threadgroup const float4* kk_quads = (threadgroup const float4*)shared.kk + 2u * part;
-  threadgroup const float4* b_quads = (threadgroup const float4*)shared.b + 2u * part;
-  threadgroup const float4* k_quads = (threadgroup const float4*)shared.key + 2u * part;
-  const float kept = sum_of_row(sum_of_quad(inputs.s0 * wr_quads[0] + inputs.s1 * wr_quads[1]));
+  const TwoQuads w_quads = two_quads(shared.decay, 8u * part);
+  const TwoQuads b_quads = two_quads(shared.b, 8u * part);
+  const TwoQuads k_quads = two_quads(shared.key, 8u * part);
+  const float kept = sum_of_row(dot(inputs.s0, inputs.s1, two_quads(shared.wr, 8u * part)));
   const float removed =
-      sum_of_row(sum_of_quad(inputs.s0 * kk_quads[0] + inputs.s1 * kk_quads[1])) * inverse_norm;
+      sum_of_row(dot(inputs.s0, inputs.s1, two_quads(shared.kk, 8u * part))) * inverse_norm;
   const float b_scale = removed * inverse_norm;
   device float4* to = state_of(buffers, channel, part);
-  to[0] = inputs.s0 * w_quads[0] - b_scale * b_quads[0] + v * k_quads[0];
-  to[1] = inputs.s1 * w_quads[1] - b_scale * b_quads[1] + v * k_quads[1];
+  to[0] = inputs.s0 * w_quads.first - b_scale * b_quads.first + v * k_quads.first;
+  to[1] = inputs.s1 * w_quads.second - b_scale * b_quads.second + v * k_quads.second;
   const float y = kept - removed * b_r + v * k_r;
-  gate += multiply_groups(rest_of_g2, matrices.g2, part + 8u, x_g);
-  gate += multiply_rest(matrices.g2, channel, is_wide(matrices.g2.type) ? part : part + 64u, x_g);
+  gate += multiply_groups(rest_of_g2, matrices.g2, part + 8u, shared.low_rank, x_g);
+  gate += multiply_rest(matrices.g2, channel, is_wide(matrices.g2.type) ? part : part + 64u,
+                        shared.low_rank, x_g);
   gate = sum_of_row(gate);
   if (part == 0u) shared.y[row] = y;
   threadgroup_barrier(mem_flags::mem_threadgroup);

@@ -81,7 +81,10 @@ static inline void multiply_rows(thread Ring& ring, uint warp, Segment segment, 
       if (block < count) {
         sum += Block::multiply(blocks + block * uint(Block::kBytes), lane, x, begin + block);
       }
-      release(ring);
+      pass(ring);
+      const bool is_last =
+          begin + piece_blocks >= row_blocks && item + GANDER_TOKEN_WARPS >= segment.items;
+      if (!is_last) refill(ring);
     }
     sum = simd_sum(sum + other);
     if (lane == 0u) store_product(results, segment.role, row, sum, row_blocks, largest);
@@ -126,7 +129,8 @@ static inline void multiply_tiles(thread Ring& ring, uint warp, Segment segment,
   float2 sum = float2(0.0f);
   for (; tile < end; ++tile) {
     sum += Tile::multiply(take(ring), lane, x, number);
-    release(ring);
+    pass(ring);
+    if (tile + 1u < end) refill(ring);
     ++number;
     if (number < row_blocks && tile + 1u < end) continue;
     sum.x += simd_shuffle_xor(sum.x, 1);

@@ -41,6 +41,14 @@ static inline bool has_quad(uint index, uint i) {
   return index + i * GANDER_TOKEN_THREADS < quad_count();
 }
 
+// Channels of a warp.
+static inline float warp_channels(uint warp) {
+  float count = 0.0f;
+#pragma unroll
+  for (uint i = 0u; i < GANDER_QUADS; ++i) count += has_quad(32u * warp, i) ? 128.0f : 0.0f;
+  return count;
+}
+
 static inline float sum_of_quad(float4 quad) {
   return (quad.x + quad.y) + (quad.z + quad.w);
 }
@@ -63,43 +71,44 @@ static inline void store_quads(Quads quads, device float* to, uint index) {
   }
 }
 
-// LayerNorm. Every warp takes the mean and the squared deviations from it of its own channels;
-// those are put together so that one barrier is enough and nothing cancels: with n, m and d of a
-// warp, deviations in all are the sum of d + n (m - mean)^2. `partials` has two floats for each
-// warp, and may be used again after the next barrier.
+static inline float2 summed(float2 sums, ushort distance) {
+  return sums + float2(simd_shuffle_xor(sums.x, distance), simd_shuffle_xor(sums.y, distance));
+}
+
+// LayerNorm. Distances from a pivot and their squares are summed together, where distances from the
+// mean would have to wait for it: first a warp's, from the mean of its first quad, then those of all
+// warps, from the first one's mean. A pivot that is the mean of n of N channels costs the sum of
+// squares log2(1 + N / n) bits at most, here 5: n (pivot - mean)^2 is no more than that sum.
+// `partials` has two floats for each warp, and may be used again after the next barrier.
 static inline Quads normalize(Quads x, Quads weight, Quads bias, threadgroup float2* partials,
                               uint warp, uint lane) {
   const uint index = 32u * warp + lane;
-  float sum = 0.0f;
-  float count = 0.0f;
-#pragma unroll
-  for (uint i = 0u; i < GANDER_QUADS; ++i) {
-    sum += sum_of_quad(x.at[i]);
-    count += has_quad(32u * warp, i) ? 128.0f : 0.0f;
-  }
-  sum = simd_sum(sum);
-  const float own_mean = count > 0.0f ? sum * reciprocal(count) : 0.0f;
-  float squares = 0.0f;
+  const float pivot = simd_shuffle(sum_of_quad(x.at[0]), ushort(0)) * 0.25f;
+  float2 sums = float2(0.0f);
 #pragma unroll
   for (uint i = 0u; i < GANDER_QUADS; ++i) {
     if (!has_quad(index, i)) continue;
-    const float4 deviation = x.at[i] - own_mean;
-    squares += sum_of_quad(deviation * deviation);
+    const float4 distance = x.at[i] - pivot;
+    sums += float2(sum_of_quad(distance), sum_of_quad(distance * distance));
   }
-  squares = simd_sum(squares);
-  if (lane == 0u) partials[warp] = float2(sum, squares);
+  for (ushort distance = 16; distance > 0; distance /= 2) sums = summed(sums, distance);
+  const float count = warp_channels(warp);
+  const float own_mean = count > 0.0f ? sums.x * reciprocal(count) : 0.0f;
+  // Squared distances from the warp's own mean.
+  if (lane == 0u) partials[warp] = float2(pivot + own_mean, sums.y - sums.x * own_mean);
   threadgroup_barrier(mem_flags::mem_threadgroup);
 
   // A lane for each warp's.
-  const float2 part = lane < GANDER_TOKEN_WARPS ? partials[lane] : float2(0.0f);
-  float channels = 0.0f;
-  for (uint i = 0u; i < GANDER_QUADS; ++i) {
-    const bool has = lane < GANDER_TOKEN_WARPS && has_quad(32u * lane, i);
-    channels += has ? 128.0f : 0.0f;
-  }
-  const float mean = simd_sum(part.x) * (1.0f / float(kWidth));
-  const float apart = channels > 0.0f ? part.x * reciprocal(channels) - mean : 0.0f;
-  const float deviations = simd_sum(part.y + channels * apart * apart);
+  const float first_mean = partials[0].x;
+  const float2 part = partials[lane % GANDER_TOKEN_WARPS];
+  const float channels = warp_channels(lane % GANDER_TOKEN_WARPS);
+  const float apart = part.x - first_mean;
+  float2 all = channels > 0.0f ? float2(channels * apart, part.y + channels * apart * apart)
+                               : float2(0.0f);
+  for (ushort distance = 8; distance > 0; distance /= 2) all = summed(all, distance);
+  const float mean_apart = all.x * (1.0f / float(kWidth));
+  const float mean = first_mean + mean_apart;
+  const float deviations = all.y - all.x * mean_apart;
   const float scale = precise::rsqrt(deviations * (1.0f / float(kWidth)) + kNormEpsilon);
 #pragma unroll
   for (uint i = 0u; i < GANDER_QUADS; ++i) {

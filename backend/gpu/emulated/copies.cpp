@@ -53,4 +53,9 @@ void wait_for_copies_but(std::uint32_t groups) {
   }
 }
 
+void wait_for_oldest_copies() {
+  const std::size_t groups = own_copies().committed.size();
+  if (groups > 0) wait_for_copies_but(static_cast<std::uint32_t>(groups - 1));
+}
+
 }  // namespace gander::msl

@@ -14,5 +14,7 @@ void begin_copy(void* to, const void* from);
 void commit_copies();
 /// Does what is left of the thread's groups, all but the last `groups`.
 void wait_for_copies_but(std::uint32_t groups);
+/// Does the thread's oldest group.
+void wait_for_oldest_copies();
 
 }  // namespace gander::msl

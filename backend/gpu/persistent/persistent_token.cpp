@@ -135,7 +135,7 @@ Program PersistentToken::record(const View& token, bool logits, bool traced) con
   parameters.has_head = logits ? 1 : 0;
   parameters.traced = traced ? 1 : 0;
   std::vector<FunctionConstant> constants = model_constants(config, plan_.weight_types);
-  constants.push_back({.index = GANDER_RING_AHEAD, .bits = plan_.ring_ahead});
+  constants.push_back({.index = GANDER_RING_SLOTS, .bits = plan_.ring_slots});
   constants.push_back({.index = GANDER_KERNEL_THREADS, .bits = GANDER_TOKEN_THREADS});
   Dispatch dispatch;
   dispatch.kernel = "token";

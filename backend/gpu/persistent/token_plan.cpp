@@ -321,7 +321,7 @@ TokenPlan plan_token(const Config& config, const TokenWeights& weights, const De
     fail("{} has {} bytes of group memory: this model's token kernel needs {}", info.name,
          info.max_group_memory, other + 2 * slot);
   }
-  plan.ring_ahead = slots - 1;
+  plan.ring_slots = slots;
   plan.group_memory = other + slots * slot;
   for (const PlacedLayer& layer : weights.layers) {
     plan.layers.push_back(plan_layer(layer));

@@ -20,7 +20,7 @@ struct TokenPlan {
   std::vector<Piece> pieces;      ///< of block 0's warp 0, 1, ..., of block 1's; the head's last
   std::vector<BlockPlan> blocks;
   TokenParameters parameters = {};
-  std::uint32_t ring_ahead = 0;    ///< pieces in flight behind the oldest
+  std::uint32_t ring_slots = 0;    ///< of each warp
   std::uint32_t group_memory = 0;  ///< bytes of a block
   std::uint32_t weight_types = 0;  ///< bit of each type that the kernel meets
 };

@@ -36,7 +36,7 @@ inline bool try_again(bool waits, MSL_SITE_) {
 // Copies of pieces of memory to thread-group memory, which run on while the SIMD group that began
 // them does other things. A piece has a place, and a `done` word in thread-group memory for it that
 // prepare_piece sets up once; a barrier comes between. Pieces are waited for in the order in which
-// they were begun.
+// they were begun, and a place gets the next one after that.
 inline void prepare_piece(ulong*) {}
 // `bytes` is a multiple of 16; 0 where there is nothing left to copy. All lanes call it.
 inline void begin_piece(void* to, const void* from, uint bytes, ulong*, uint lane) {
@@ -45,11 +45,9 @@ inline void begin_piece(void* to, const void* from, uint bytes, ulong*, uint lan
   }
   msl::commit_copies();
 }
-// Waits for the oldest piece. `ahead`, function constant `Index`, is how many were begun after it;
-// `turn` counts how often its place was used before.
-template <int Index>
-void wait_for_piece(ulong*, uint /*turn*/, uint ahead, MSL_SITE_) {
-  msl::wait_for_copies_but(ahead);
+// Waits for the oldest piece. `turn` counts how often its place was used before.
+inline void wait_for_piece(ulong*, uint /*turn*/, MSL_SITE_) {
+  msl::wait_for_oldest_copies();
   simdgroup_barrier(mem_flags::mem_threadgroup, site_);
 }
 
@@ -166,8 +164,12 @@ MSL_FUNCTION void prepare_piece(ulong* done) {
   asm volatile("mbarrier.init.shared.b64 [%0], 1;" ::"r"(shared_address(done)) : "memory");
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
-MSL_FUNCTION void begin_piece(void* to, const void* from, uint bytes, ulong* done, uint lane) {
-  if (lane != 0 || bytes == 0) return;
+MSL_FUNCTION void begin_piece(void* to, const void* from, uint bytes, ulong* done, uint) {
+  // Unlike a comparison of lanes this tells the compiler that it is one thread.
+  uint elected;
+  asm volatile("{ .reg .pred p; elect.sync _|p, 0xffffffff; selp.u32 %0, 1, 0, p; }"
+               : "=r"(elected));
+  if (elected == 0 || bytes == 0) return;
   asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(shared_address(done)),
                "r"(bytes)
                : "memory");
@@ -179,36 +181,37 @@ MSL_FUNCTION void begin_piece(void* to, const void* from, uint bytes, ulong* don
       "l"((const MSL_GLOBAL void*)from), "r"(bytes), "r"(shared_address(done))
       : "memory");
 }
-template <int Index>
-MSL_FUNCTION void wait_for_piece(ulong* done, uint turn, uint) {
-  uint arrived;
-  do {
-    asm volatile(
-        "{ .reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-        : "=r"(arrived)
-        : "r"(shared_address(done)), "r"(turn & 1)
-        : "memory");
-  } while (arrived == 0);
+#define MSL_TRY_WAIT "mbarrier.try_wait.parity.shared.b64"
+
+#else  // each thread copies, and an mbarrier counts those whose copies have come
+
+MSL_FUNCTION void prepare_piece(ulong* done) {
+  asm volatile("mbarrier.init.shared.b64 [%0], 32;" ::"r"(shared_address(done)) : "memory");
 }
-
-#else
-
-MSL_FUNCTION void prepare_piece(ulong*) {}
-MSL_FUNCTION void begin_piece(void* to, const void* from, uint bytes, ulong*, uint lane) {
+MSL_FUNCTION void begin_piece(void* to, const void* from, uint bytes, ulong* done, uint lane) {
   for (uint i = 16 * lane; i < bytes; i += 512) {
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(shared_address(to) + i),
                  "l"((const MSL_GLOBAL char*)from + i)
                  : "memory");
   }
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-template <int Index>
-MSL_FUNCTION void wait_for_piece(ulong*, uint, uint) {
-  asm volatile("cp.async.wait_group gander_constant_%c0;" ::"n"(Index) : "memory");
-  __nvvm_bar_warp_sync(~0u);
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(done))
+               : "memory");
 }
 
+#define MSL_TRY_WAIT "mbarrier.test_wait.parity.shared.b64"
+
 #endif
+
+MSL_FUNCTION void wait_for_piece(ulong* done, uint turn) {
+  uint arrived;
+  do {
+    asm volatile("{ .reg .pred p; " MSL_TRY_WAIT " p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+                 : "=r"(arrived)
+                 : "r"(shared_address(done)), "r"(turn & 1)
+                 : "memory");
+  } while (arrived == 0);
+}
+#undef MSL_TRY_WAIT
 
 #define MSL_MULTIPLY_BYTES(name, type)                                 \
   MSL_FUNCTION int4 name(uint4 a, uint2 b, int4 sums) {                \
