@@ -99,19 +99,25 @@ static inline void share_vector(Block block, uint stage, Quads vector) {
                is_quantised(block.memory.segments[block.next].type), block.thread_index);
 }
 
+// The warp's run of the next segment, if there is one and it has tiles.
+static inline uint next_run(Block block) {
+  return block.next < block.end ? run_of(block.memory.segments + block.next, block.warp) : 0u;
+}
+
 // The block's segments of a stage times the shared vector, which a barrier has completed. There is
-// more than one only where a matrix has many rows for few blocks.
-static inline void multiply_segments(thread Block& block, thread Ring& ring, uint stage,
+// more than one only where a matrix has many rows for few blocks. `run` is that of the first.
+static inline void multiply_segments(thread Block& block, thread Ring& ring, uint stage, uint run,
                                      Results results, thread uint2& largest) {
   const SharedVector shared = shared_vector(block.memory.vector);
   bool has_more = has_segment(block, stage);
   while (has_more) {
-    multiply_segment(ring, block.warp, block.memory.segments[block.next], shared, block.memory.sums,
-                     results, largest);
+    multiply_segment(ring, block.warp, block.memory.segments[block.next], run, shared,
+                     block.memory.sums, results, largest);
     ++block.next;
     has_more = has_segment(block, stage);
     if (!has_more) return;  // the last pieces are replaced later
-    refill(ring);
+    release_last(ring);
+    run = next_run(block);
     threadgroup_barrier(mem_flags::mem_threadgroup);  // the sums have been read
   }
 }
@@ -128,12 +134,14 @@ static inline void enter(Block block, uint round, uint which) {
   store_now(block.counters + GANDER_ENTERED + block.index, reading(round, which));
 }
 
-// Returns when all blocks have entered the stage; a barrier has to follow.
+// Returns when all blocks have entered the stage; a barrier has to follow. The last warps look: in
+// stage E they have less to do than the first.
 static inline void wait_for_readers(Block block, uint stage) {
-  device const uint* entered = block.counters + GANDER_ENTERED + block.thread_index;
+  const uint other = GANDER_TOKEN_THREADS - 1u - block.thread_index;
+  device const uint* entered = block.counters + GANDER_ENTERED + other;
   bool waits = false;
   do {
-    waits = block.thread_index < block.count && int(load_now(entered) - stage) < 0;
+    waits = other < block.count && int(load_now(entered) - stage) < 0;
   } while (try_again(waits));
 }
 

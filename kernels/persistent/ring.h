@@ -26,16 +26,16 @@ struct Ring {
   uint slot_bytes;
   uint warp, lane;
   uint next;   // piece to copy
-  uint slot;   // the oldest piece's
-  uint turn;   // times that it was used before
-  uint free;   // slots before it whose pieces have been read
+  uint slot;   // the oldest piece; its slot is the next one's
+  uint turn;   // times that all slots have been used
+  bool owes;   // the oldest piece has been read, and not been replaced
   Piece near;  // piece next / 32 * 32 + lane
   Piece far;   // 32 later: on its way while the near ones are used
 };
 
-// The number of a slot among all warps' slots.
-static inline uint own_slot(Ring ring, uint slot) {
-  return ring.warp * kRingSlots + slot;
+// Of all warps' slots.
+static inline uint own_slot(Ring ring) {
+  return ring.warp * kRingSlots + ring.slot;
 }
 
 static inline Piece load_piece(Ring ring, uint index) {
@@ -46,51 +46,50 @@ static inline Piece load_piece(Ring ring, uint index) {
   return index < share.y ? ring.pieces[share.x + index] : none;
 }
 
-// Begins to copy the next pieces, as long as there are some, to the free slots.
+// Begins to copy the next piece, if there is one, to the oldest one's slot.
 static inline void fetch(thread Ring& ring) {
-  for (; ring.free > 0u; --ring.free) {
-    const ushort at = ushort(ring.next % 32u);
-    const uint offset = simd_shuffle(ring.near.offset, at);
-    const uint bytes = simd_shuffle(ring.near.bytes, at);
-    const bool wraps = ring.slot < ring.free;
-    const uint slot = own_slot(ring, ring.slot - ring.free + (wraps ? kRingSlots : 0u));
-    begin_piece(ring.slots + slot * ring.slot_bytes, ring.weights + 16ul * offset, bytes,
-                ring.done + slot, ring.lane);
-    ++ring.next;
-    if (ring.next % 32u == 0u) {
-      ring.near = ring.far;
-      ring.far = load_piece(ring, ring.next + 32u + ring.lane);
-    }
+  const ushort at = ushort(ring.next % 32u);
+  const uint offset = simd_shuffle(ring.near.offset, at);
+  const uint bytes = simd_shuffle(ring.near.bytes, at);
+  const uint slot = own_slot(ring);
+  begin_piece(ring.slots + slot * ring.slot_bytes, ring.weights + 16ul * offset, bytes,
+              ring.done + slot, ring.lane);
+  ++ring.next;
+  if (ring.next % 32u == 0u) {
+    ring.near = ring.far;
+    ring.far = load_piece(ring, ring.next + 32u + ring.lane);
   }
+  const bool wraps = ring.slot + 1u == kRingSlots;
+  ring.turn += wraps ? 1u : 0u;
+  ring.slot = wraps ? 0u : ring.slot + 1u;
 }
 
 static inline void start(thread Ring& ring) {
   ring.next = 0u;
   ring.slot = 0u;
-  ring.turn = 0u;
-  ring.free = kRingSlots;
+  ring.owes = false;
   ring.near = load_piece(ring, ring.lane);
   ring.far = load_piece(ring, 32u + ring.lane);
-  fetch(ring);
+  for (uint i = 0u; i < kRingSlots; ++i) fetch(ring);
+  ring.turn = 0u;
 }
 
 // The oldest piece, when it is there.
 static inline threadgroup const uchar* take(thread Ring& ring) {
-  const uint slot = own_slot(ring, ring.slot);
+  const uint slot = own_slot(ring);
   wait_for_piece(ring.done + slot, ring.turn);
   return ring.slots + slot * ring.slot_bytes;
 }
 
-// The lane has read the oldest piece.
-static inline void pass(thread Ring& ring) {
-  const bool wraps = ring.slot + 1u == kRingSlots;
-  ring.turn += wraps ? 1u : 0u;
-  ring.slot = wraps ? 0u : ring.slot + 1u;
-  ++ring.free;
-}
-
-// Slots of pieces that have been passed take the next ones.
-static inline void refill(thread Ring& ring) {
+// The oldest piece has been read: its slot takes the next one.
+static inline void release(thread Ring& ring) {
   simdgroup_barrier(mem_flags::mem_threadgroup);
   fetch(ring);
+}
+
+// The same where a stage's last piece was left: before another one is taken.
+static inline void release_last(thread Ring& ring) {
+  if (!ring.owes) return;
+  release(ring);
+  ring.owes = false;
 }

@@ -81,10 +81,8 @@ static inline void multiply_rows(thread Ring& ring, uint warp, Segment segment, 
       if (block < count) {
         sum += Block::multiply(blocks + block * uint(Block::kBytes), lane, x, begin + block);
       }
-      pass(ring);
-      const bool is_last =
-          begin + piece_blocks >= row_blocks && item + GANDER_TOKEN_WARPS >= segment.items;
-      if (!is_last) refill(ring);
+      ring.owes = begin + piece_blocks >= row_blocks && item + GANDER_TOKEN_WARPS >= segment.items;
+      if (!ring.owes) release(ring);
     }
     sum = simd_sum(sum + other);
     if (lane == 0u) store_product(results, segment.role, row, sum, row_blocks, largest);
@@ -94,14 +92,13 @@ static inline void multiply_rows(thread Ring& ring, uint warp, Segment segment, 
 // A segment's tiles in runs, one for each warp: the first warps have one tile more where they
 // cannot all have as many, so that a multiprocessor's parts have equal work.
 struct Runs {
-  uint tiles, length, longer;  // in all, of a run, and runs with one more
+  uint length, longer;  // of a run, and runs with one more
 };
 
-static inline Runs runs_of(Segment segment) {
+static inline Runs runs_of(uint tiles) {
   Runs runs;
-  runs.tiles = segment.tiles;
-  runs.length = runs.tiles / GANDER_TOKEN_WARPS;
-  runs.longer = runs.tiles % GANDER_TOKEN_WARPS;
+  runs.length = tiles / GANDER_TOKEN_WARPS;
+  runs.longer = tiles % GANDER_TOKEN_WARPS;
   return runs;
 }
 
@@ -114,25 +111,33 @@ static inline uint quotient(uint n, uint d) {
   return uint((float(n) + 0.5f) * reciprocal(float(d)));
 }
 
+// A warp's run, in one register: it is found while the vector is waited for. From bit 0, 8 and 16
+// on: the item (a row of tiles) and the tile of it that the run begins with, and how many it has.
+static inline uint run_of(threadgroup const Segment* segment, uint warp) {
+  const Runs runs = runs_of(segment->tiles);
+  const uint begin = first_tile(runs, warp);
+  const uint tile = segment->first_tile + begin;
+  const uint item = quotient(tile, segment->row_blocks);
+  return item | (tile - item * segment->row_blocks) << 8u |
+         (first_tile(runs, warp + 1u) - begin) << 16u;
+}
+
 // Quantised weights: the warp's tiles of the segment. Where its run, or a row of tiles (an item),
 // ends, the sums go to `sums`: what warp w has of item i is number w + i, no two are the same.
 template <typename Tile>
-static inline void multiply_tiles(thread Ring& ring, uint warp, Segment segment, SharedVector x,
-                                  threadgroup float* sums) {
+static inline void multiply_tiles(thread Ring& ring, uint warp, Segment segment, uint run,
+                                  SharedVector x, threadgroup float* sums) {
   const uint lane = fresh(ring.lane);
   const uint row_blocks = segment.row_blocks;
-  const Runs runs = runs_of(segment);
-  const uint end = first_tile(runs, warp + 1u);
-  uint tile = first_tile(runs, warp);
-  uint item = quotient(segment.first_tile + tile, row_blocks);
-  uint number = segment.first_tile + tile - item * row_blocks;
+  uint item = run & 255u;
+  uint number = run >> 8u & 255u;
   float2 sum = float2(0.0f);
-  for (; tile < end; ++tile) {
+  for (uint left = run >> 16u; left > 0u; --left) {
     sum += Tile::multiply(take(ring), lane, x, number);
-    pass(ring);
-    if (tile + 1u < end) refill(ring);
+    ring.owes = left == 1u;
+    if (!ring.owes) release(ring);
     ++number;
-    if (number < row_blocks && tile + 1u < end) continue;
+    if (number < row_blocks && left > 1u) continue;
     sum.x += simd_shuffle_xor(sum.x, 1);
     sum.y += simd_shuffle_xor(sum.y, 1);
     sum.x += simd_shuffle_xor(sum.x, 2);
@@ -152,7 +157,7 @@ static inline void multiply_tiles(thread Ring& ring, uint warp, Segment segment,
 // in one item.
 static inline void store_tiles(Segment segment, threadgroup const float* sums, uint index,
                                Results results, thread uint2& largest) {
-  const Runs runs = runs_of(segment);
+  const Runs runs = runs_of(segment.tiles);
   const uint lane = index % 32u;
   const uint run_begin = first_tile(runs, lane);  // of warp `lane`
   const uint run_end = first_tile(runs, lane + 1u);
@@ -180,8 +185,8 @@ static inline bool is_quantised(uint type) {
   return type >= GANDER_Q8_0;
 }
 
-static inline void multiply_segment(thread Ring& ring, uint warp, Segment segment, SharedVector x,
-                                    threadgroup float* sums, Results results,
+static inline void multiply_segment(thread Ring& ring, uint warp, Segment segment, uint run,
+                                    SharedVector x, threadgroup float* sums, Results results,
                                     thread uint2& largest) {
   const uint type = segment.type;
   if (has_type(GANDER_F32) && type == GANDER_F32) {
@@ -191,15 +196,15 @@ static inline void multiply_segment(thread Ring& ring, uint warp, Segment segmen
   } else if (has_type(GANDER_BF16) && type == GANDER_BF16) {
     multiply_rows<BlockBF16>(ring, warp, segment, x, results, largest);
   } else if (has_type(GANDER_Q8_0) && type == GANDER_Q8_0) {
-    multiply_tiles<TileQ8_0>(ring, warp, segment, x, sums);
+    multiply_tiles<TileQ8_0>(ring, warp, segment, run, x, sums);
   } else if (has_type(GANDER_Q4_0) && type == GANDER_Q4_0) {
-    multiply_tiles<TileQ4_0>(ring, warp, segment, x, sums);
+    multiply_tiles<TileQ4_0>(ring, warp, segment, run, x, sums);
   } else if (has_type(GANDER_Q4_K) && type == GANDER_Q4_K) {
-    multiply_tiles<TileQ4_K>(ring, warp, segment, x, sums);
+    multiply_tiles<TileQ4_K>(ring, warp, segment, run, x, sums);
   } else if (has_type(GANDER_Q5_K) && type == GANDER_Q5_K) {
-    multiply_tiles<TileQ5_K>(ring, warp, segment, x, sums);
+    multiply_tiles<TileQ5_K>(ring, warp, segment, run, x, sums);
   } else if (has_type(GANDER_Q6_K) && type == GANDER_Q6_K) {
-    multiply_tiles<TileQ6_K>(ring, warp, segment, x, sums);
+    multiply_tiles<TileQ6_K>(ring, warp, segment, run, x, sums);
   }
   if (!is_quantised(type)) return;
   threadgroup_barrier(mem_flags::mem_threadgroup);
