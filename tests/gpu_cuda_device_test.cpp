@@ -113,32 +113,7 @@ TEST_F(CudaDevice, EqualPipelinesAreCompiledOnce) {
   EXPECT_THAT(record_.modules.back(), HasSubstr("mov.b32 %r1, 64;"));
   const std::array other = {FunctionConstant{0, false, 65}};
   EXPECT_NE(device->pipeline("add", other).id, first.id);
-  EXPECT_EQ(std::ranges::count(record_.calls, "LinkComplete"), 2);
-}
-
-TEST_F(CudaDevice, PreparesKernelsTogether) {
-  const auto device = open();
-  const PipelineInfo first = device->pipeline("add", kAddConstants);
-  std::vector<KernelRequest> requests;
-  for (std::uint32_t i = 0; i < 24; ++i) requests.push_back({"add", {{0, false, 60 + i / 2}}});
-  device->prepare(requests);
-  EXPECT_EQ(std::ranges::count(record_.calls, "LinkComplete"), 12) << "each once, one before";
-  EXPECT_EQ(std::ranges::count(record_.calls, "LinkDestroy"), 12);
-  EXPECT_EQ(device->pipeline("add", kAddConstants).id, first.id);
-  for (const KernelRequest& request : requests) device->pipeline("add", request.constants);
-  EXPECT_EQ(std::ranges::count(record_.calls, "ModuleLoadData"), 12);
-
-  record_.failures["LinkComplete"] = 218;
-  requests = {{"add", {{0, false, 1}}}};
-  EXPECT_THAT(error_of([&] { device->prepare(requests); }),
-              HasSubstr("kernel add: CUDA_ERROR_X (what happened): line 7: no such instruction"));
-  record_.failures.clear();
-  record_.failures["ModuleGetFunction add"] = 1;
-  EXPECT_THAT(error_of([&] { device->prepare(requests); }), HasSubstr("cuModuleGetFunction of"));
-  EXPECT_EQ(std::ranges::count(record_.calls, "ModuleUnload"), 1);
-  record_.failures.clear();
-  device->prepare(requests);
-  EXPECT_EQ(std::ranges::count(record_.calls, "ModuleLoadData"), 14);
+  EXPECT_EQ(std::ranges::count(record_.calls, "ModuleLoadDataEx"), 2);
 }
 
 TEST_F(CudaDevice, GivesEverythingBack) {
@@ -173,7 +148,7 @@ TEST_F(CudaDevice, ErrorsSayWhatAndWhere) {
   EXPECT_THAT(error_of([&] { device->allocate(9U << 20, "the head"); }),
               HasSubstr("no memory for the head: 9 MB wanted, 3 of 80 MB free"));
 
-  record_.failures["LinkAddData"] = 218;
+  record_.failures["ModuleLoadDataEx"] = 218;
   EXPECT_THAT(error_of([&] {
                 device->pipeline("add", std::array{FunctionConstant{0, false, 1}});
               }),

@@ -18,8 +18,6 @@ std::uint64_t Dispatch::bytes_written() const {
                          [](std::uint64_t sum, const Binding& b) { return sum + b.writes; });
 }
 
-void Device::prepare(std::span<const KernelRequest> /*kernels*/) {}
-
 void Device::clear(const View& view) {
   static constexpr std::array<std::byte, 1U << 16> kZeros = {};
   for (std::uint64_t begin = 0; begin < view.size; begin += kZeros.size()) {

@@ -92,14 +92,6 @@ struct DeviceCounters {
   double gpu_seconds = 0;   ///< the submissions waited for took on it; 0 where it does not tell
 };
 
-/// What a pipeline is asked for with.
-struct KernelRequest {
-  std::string function;
-  std::vector<FunctionConstant> constants;
-
-  bool operator==(const KernelRequest&) const = default;
-};
-
 struct PipelineInfo {
   std::uint32_t id = 0;
   std::uint32_t max_threads = 1024;  ///< a group of this kernel may have
@@ -146,9 +138,6 @@ class Device {
   /// The kernel `function`, specialised. Equal arguments give the same pipeline.
   virtual PipelineInfo pipeline(std::string_view function,
                                 std::span<const FunctionConstant> constants) = 0;
-  /// Makes pipelines that will be asked for, on all cores; nothing where one after the other is as
-  /// good.
-  virtual void prepare(std::span<const KernelRequest> kernels);
 
   /// Queues the dispatches as one command buffer; it runs after those queued before. Returns its
   /// number, 1, 2, ... Does not wait. `dispatches` must stay as they are until it has run.

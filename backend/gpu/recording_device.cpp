@@ -25,9 +25,8 @@ void RecordingDevice::fill(std::span<const View> views, const Produce& /*produce
 }
 
 PipelineInfo RecordingDevice::pipeline(std::string_view function,
-                                       std::span<const FunctionConstant> constants) {
+                                       std::span<const FunctionConstant> /*constants*/) {
   kernels_.emplace(function);
-  requests_.push_back({std::string(function), {constants.begin(), constants.end()}});
   return {0, info_.max_threads};
 }
 

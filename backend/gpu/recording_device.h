@@ -5,7 +5,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "backend/gpu/device.h"
 
@@ -34,15 +33,12 @@ class RecordingDevice final : public Device {
   std::uint64_t wrapped_bytes() const { return wrapped_; }
   /// Names of the kernels asked for.
   const std::set<std::string, std::less<>>& kernels() const { return kernels_; }
-  /// All that was asked for, the same more than once too.
-  const std::vector<KernelRequest>& requests() const { return requests_; }
 
  private:
   DeviceInfo info_;
   std::uint32_t buffers_ = 0;
   std::uint64_t allocated_ = 0, wrapped_ = 0, waited_ = 0;
   std::set<std::string, std::less<>> kernels_;
-  std::vector<KernelRequest> requests_;
 };
 
 /// What Apple promises of every GPU since the M1 (family Apple7) under macOS 15: the device that

@@ -4,7 +4,6 @@
 #include <array>
 #include <cstdlib>
 #include <cstring>
-#include <mutex>
 #include <span>
 #include <string_view>
 
@@ -17,11 +16,7 @@ using cuda::Result;
 
 CudaRecord* record = nullptr;
 
-// Kernels are compiled on several threads.
-std::mutex guard;
-
 Result answer(const std::string& call) {
-  const std::scoped_lock lock(guard);
   record->calls.push_back(call);
   const auto failure = record->failures.find(call);
   return failure == record->failures.end() ? 0 : failure->second;
@@ -89,37 +84,15 @@ Result unlock(void* memory) {
   return answer("MemFreeHost");
 }
 
-/// What it says of every text.
-Result create_link(unsigned count, int* options, void** values, cuda::LinkState* state) {
+Result load_module(cuda::Module* module, const void* image, unsigned count, int* options,
+                   void** values) {
+  record->modules.emplace_back(static_cast<const char*>(image));
   for (unsigned i = 0; i < count; ++i) {
     if (options[i] == cuda::kErrorLogBuffer) {
       std::strcpy(static_cast<char*>(values[i]), "line 7:\nno such instruction");
     }
   }
-  return give("LinkCreate", state);
-}
-
-Result add_text(cuda::LinkState, int, void* text, std::size_t bytes, const char*, unsigned, int*,
-                void**) {
-  const auto* const begin = static_cast<const char*>(text);
-  EXPECT_EQ(begin[bytes - 1], '\0');
-  {
-    const std::scoped_lock lock(guard);
-    record->modules.emplace_back(begin);
-  }
-  return answer("LinkAddData");
-}
-
-Result complete_link(cuda::LinkState, void** code, std::size_t* bytes) {
-  static std::array<char, 4> machine_code = {'c', 'o', 'd', 'e'};
-  *code = machine_code.data();
-  *bytes = machine_code.size();
-  return answer("LinkComplete");
-}
-
-Result load_module(cuda::Module* module, const void* image) {
-  EXPECT_EQ(std::string_view(static_cast<const char*>(image), 4), "code");
-  return give("ModuleLoadData", module);
+  return give("ModuleLoadDataEx", module);
 }
 
 /// The kernel `add`: floats at buffer 0, as many as there are threads; the summand is the
@@ -199,11 +172,7 @@ cuda::Driver fake_cuda_driver(CudaRecord& kept) {
     std::memmove(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
     return answer("MemcpyDtoDAsync");
   };
-  driver.LinkCreate = create_link;
-  driver.LinkAddData = add_text;
-  driver.LinkComplete = complete_link;
-  driver.LinkDestroy = [](cuda::LinkState) { return answer("LinkDestroy"); };
-  driver.ModuleLoadData = load_module;
+  driver.ModuleLoadDataEx = load_module;
   driver.ModuleUnload = [](cuda::Module) { return answer("ModuleUnload"); };
   driver.ModuleGetFunction = [](cuda::Function* function, cuda::Module, const char* name) {
     return give("ModuleGetFunction " + std::string(name), function);

@@ -54,12 +54,7 @@ const Program& BatchRunner::cached(const BatchShape& exact, std::size_t tables) 
     device_.wait(cache_.back().last);  // its dispatches must stay until they have run
     cache_.pop_back();
   }
-  const BatchTables& own_tables = memory_.buffers.tables[tables];
-  RecordingDevice kernels(device_.info());
-  const Recorder rehearsal(kernels, config_);
-  BatchDispatcher(rehearsal, memory_, own_tables, shape).record();
-  device_.prepare(kernels.requests());
-  BatchDispatcher dispatcher(recorder_, memory_, own_tables, shape);
+  BatchDispatcher dispatcher(recorder_, memory_, memory_.buffers.tables[tables], shape);
   cache_.push_front({shape, tables, dispatcher.record()});
   return cache_.front().program;
 }

@@ -4,16 +4,12 @@
 #include <bit>
 #include <cstring>
 #include <deque>
-#include <exception>
 #include <optional>
-#include <thread>
 
-#include "backend/gpu/cuda/linker.h"
 #include "backend/gpu/cuda/ptx.h"
 #include "backend/gpu/cuda/side_stream.h"
 #include "backend/gpu/cuda/staging.h"
 #include "base/error.h"
-#include "base/parallel.h"
 
 namespace gander::gpu::cuda {
 namespace {
@@ -173,39 +169,15 @@ class CudaDevice final : public Device {
 
   PipelineInfo pipeline(std::string_view function,
                         std::span<const FunctionConstant> constants) override {
-    make_current();
-    std::optional<std::size_t> place = find(function, constants);
-    if (!place) {
-      const KernelRequest request{std::string(function), {constants.begin(), constants.end()}};
-      load(request, compile(request.function, request.constants));
-      place = pipelines_.size() - 1;
-    }
-    return {static_cast<std::uint32_t>(*place), pipelines_[*place].max_threads};
-  }
-
-  void prepare(std::span<const KernelRequest> kernels) override {
-    std::vector<const KernelRequest*> wanted;
-    for (const KernelRequest& kernel : kernels) {
-      const auto is_same = [&](const KernelRequest* other) { return *other == kernel; };
-      if (!find(kernel.function, kernel.constants) && std::ranges::none_of(wanted, is_same)) {
-        wanted.push_back(&kernel);
+    for (std::size_t i = 0; i < pipelines_.size(); ++i) {
+      if (pipelines_[i].name == function &&
+          std::ranges::equal(pipelines_[i].constants, constants)) {
+        return {static_cast<std::uint32_t>(i), pipelines_[i].max_threads};
       }
     }
-    std::vector<Compiled> compiled(wanted.size());
-    std::vector<std::exception_ptr> errors(wanted.size());
-    const unsigned threads = std::max(1U, std::thread::hardware_concurrency());
-    parallel_for(threads, wanted.size(), [&](std::size_t i) {
-      try {
-        compiled[i] = compile(wanted[i]->function, wanted[i]->constants);
-      } catch (...) {
-        errors[i] = std::current_exception();
-      }
-    });
     make_current();
-    for (std::size_t i = 0; i < wanted.size(); ++i) {
-      if (errors[i]) std::rethrow_exception(errors[i]);
-      load(*wanted[i], compiled[i]);
-    }
+    pipelines_.push_back(compile(function, constants));
+    return {static_cast<std::uint32_t>(pipelines_.size() - 1), pipelines_.back().max_threads};
   }
 
   std::uint64_t submit(std::span<const Dispatch> dispatches) override {
@@ -302,45 +274,32 @@ class CudaDevice final : public Device {
     return buffer.address + view.offset;
   }
 
-  /// Machine code of a kernel, and what of its text the device has to know.
-  struct Compiled {
-    KernelText text;
-    std::vector<std::byte> image;
-  };
+  Pipeline compile(std::string_view function, std::span<const FunctionConstant> constants) {
+    const KernelText text = specialise(modules_, function, constants, capability_);
+    Pipeline pipeline{std::string(function), {constants.begin(), constants.end()}};
+    pipeline.argument_bytes = text.argument_bytes;
+    pipeline.waits_itself = text.waits_itself;
 
-  /// Any thread may call it.
-  Compiled compile(const std::string& function, std::span<const FunctionConstant> constants) const {
-    Compiled compiled{specialise(modules_, function, constants, capability_), {}};
-    compiled.image = link(driver_, context_, function, compiled.text.ptx);
-    return compiled;
-  }
-
-  void load(const KernelRequest& request, const Compiled& compiled) {
-    const std::string& name = request.function;
-    Pipeline pipeline{name, request.constants};
-    pipeline.argument_bytes = compiled.text.argument_bytes;
-    pipeline.waits_itself = compiled.text.waits_itself;
-    check(driver_.ModuleLoadData(&pipeline.module, compiled.image.data()),
-          fmt::format("cuModuleLoadData of {}", name), kReopen);
+    std::array<char, 2048> log{};
+    std::array<int, 2> options = {kErrorLogBuffer, kErrorLogBytes};
+    std::array<void*, 2> values = {log.data(), std::bit_cast<void*>(log.size() - 1)};
+    const Result result = driver_.ModuleLoadDataEx(&pipeline.module, text.ptx.c_str(),
+                                                   static_cast<unsigned>(options.size()),
+                                                   options.data(), values.data());
+    if (result != 0) {
+      std::ranges::replace(log, '\n', ' ');
+      fail(
+          "CUDA: the driver cannot compile kernel {}: {}: {} (a driver of CUDA 12.5 or later is "
+          "needed)",
+          function, driver_.describe(result), log.data());
+    }
+    check(driver_.ModuleGetFunction(&pipeline.function, pipeline.module, pipeline.name.c_str()),
+          fmt::format("cuModuleGetFunction of {}", function), kReopen);
     int threads = 0;
-    const Result found =
-        driver_.ModuleGetFunction(&pipeline.function, pipeline.module, name.c_str());
-    const Result told =
-        found == 0 ? driver_.FuncGetAttribute(&threads, kFunctionMaxThreads, pipeline.function) : 0;
-    if (found != 0 || told != 0) driver_.ModuleUnload(pipeline.module);
-    check(found, fmt::format("cuModuleGetFunction of {}", name), kReopen);
-    check(told, fmt::format("cuFuncGetAttribute of {}", name), kReopen);
+    check(driver_.FuncGetAttribute(&threads, kFunctionMaxThreads, pipeline.function),
+          fmt::format("cuFuncGetAttribute of {}", function), kReopen);
     pipeline.max_threads = static_cast<std::uint32_t>(threads);
-    pipelines_.push_back(std::move(pipeline));
-  }
-
-  std::optional<std::size_t> find(std::string_view function,
-                                  std::span<const FunctionConstant> constants) const {
-    const auto found = std::ranges::find_if(pipelines_, [&](const Pipeline& pipeline) {
-      return pipeline.name == function && std::ranges::equal(pipeline.constants, constants);
-    });
-    if (found == pipelines_.end()) return std::nullopt;
-    return static_cast<std::size_t>(found - pipelines_.begin());
+    return pipeline;
   }
 
   /// Lets the kernel have that much group memory.

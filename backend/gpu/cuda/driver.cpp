@@ -49,11 +49,7 @@ Driver load() {
   find(library, "cuMemcpyHtoDAsync_v2", driver.MemcpyHtoDAsync);
   find(library, "cuMemcpyDtoHAsync_v2", driver.MemcpyDtoHAsync);
   find(library, "cuMemcpyDtoDAsync_v2", driver.MemcpyDtoDAsync);
-  find(library, "cuLinkCreate_v2", driver.LinkCreate);
-  find(library, "cuLinkAddData_v2", driver.LinkAddData);
-  find(library, "cuLinkComplete", driver.LinkComplete);
-  find(library, "cuLinkDestroy", driver.LinkDestroy);
-  find(library, "cuModuleLoadData", driver.ModuleLoadData);
+  find(library, "cuModuleLoadDataEx", driver.ModuleLoadDataEx);
   find(library, "cuModuleUnload", driver.ModuleUnload);
   find(library, "cuModuleGetFunction", driver.ModuleGetFunction);
   find(library, "cuFuncGetAttribute", driver.FuncGetAttribute);

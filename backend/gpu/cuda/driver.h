@@ -18,7 +18,6 @@ using Module = struct ModuleObject*;
 using Function = struct FunctionObject*;
 using Stream = struct StreamObject*;
 using Event = struct EventObject*;
-using LinkState = struct LinkObject*;
 
 inline constexpr int kCooperativeLaunch = 95;  // of CUdevice_attribute
 inline constexpr int kMaxGroupMemory = 97;     // what a kernel may opt in to
@@ -34,8 +33,6 @@ inline constexpr unsigned kPlainGroupMemory = 48 << 10;
 
 inline constexpr int kErrorLogBuffer = 5;  // of CUjit_option
 inline constexpr int kErrorLogBytes = 6;
-
-inline constexpr int kPtxInput = 1;  // of CUjitInputType
 
 inline constexpr unsigned kStreamNonBlocking = 1;
 inline constexpr unsigned kEventDisableTiming = 2;
@@ -90,12 +87,8 @@ struct Driver {
   Result (*MemcpyDtoHAsync)(void* to, Address from, std::size_t bytes, Stream);
   Result (*MemcpyDtoDAsync)(Address to, Address from, std::size_t bytes, Stream);
 
-  Result (*LinkCreate)(unsigned count, int* options, void** values, LinkState*);
-  Result (*LinkAddData)(LinkState, int type, void* data, std::size_t bytes, const char* name,
-                        unsigned count, int* options, void** values);
-  Result (*LinkComplete)(LinkState, void** code, std::size_t* bytes);
-  Result (*LinkDestroy)(LinkState);
-  Result (*ModuleLoadData)(Module*, const void* image);
+  Result (*ModuleLoadDataEx)(Module*, const void* image, unsigned count, int* options,
+                             void** values);
   Result (*ModuleUnload)(Module);
   Result (*ModuleGetFunction)(Function*, Module, const char* name);
   Result (*FuncGetAttribute)(int* value, int attribute, Function);
