@@ -18,7 +18,7 @@ namespace gander::gpu {
 namespace {
 
 // Activations are 16-bit integers beside quantised weights, floats beside the others.
-constexpr double kTokenTolerance = 1.5e-4;
+constexpr double kTokenTolerance = 2e-4;
 constexpr double kFloatTolerance = 1e-5;
 
 std::shared_ptr<const Weights> synthetic(const Config& config, DataType type,
