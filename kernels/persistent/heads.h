@@ -32,8 +32,9 @@ static inline HeadMemory head_memory(threadgroup uchar* memory) {
   return head;
 }
 
-// Where a float lies in what eight lanes read at the same time, two quads each: every second 32 have
-// their even and odd quads changed round, or the eight would meet in half of the memory's banks.
+// Where a float lies in what eight lanes read at the same time, two quads each: every second 32
+// have their even and odd quads changed round, or the eight would meet in half of the memory's
+// banks.
 static inline uint place_of(uint index) {
   return index ^ (index >> 3u & 4u);
 }
@@ -278,10 +279,9 @@ static inline void run_head(HeadBuffers buffers, HeadMatrices matrices, HeadInpu
   const uint x_g = x_v + kRankV;
   const float w =
       decay(inputs.w0 + multiply_row(inputs.w2, matrices.w2, channel, part, shared.low_rank, 0u));
-  const float a = sigmoid(inputs.a0 +
-                          multiply_row(inputs.a2, matrices.a2, channel, part, shared.low_rank, x_a));
-  const float value_mix =
-      multiply_row(inputs.v2, matrices.v2, channel, part, shared.low_rank, x_v);
+  const float a = sigmoid(
+      inputs.a0 + multiply_row(inputs.a2, matrices.a2, channel, part, shared.low_rank, x_a));
+  const float value_mix = multiply_row(inputs.v2, matrices.v2, channel, part, shared.low_rank, x_v);
   if (has_value_mix) v += (first_v - v) * sigmoid(inputs.v0 + value_mix);
   // The gate is needed last: the rest of its row is on its way until then.
   float gate = multiply_groups(inputs.g2, matrices.g2, part, shared.low_rank, x_g);

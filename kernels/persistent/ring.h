@@ -7,8 +7,8 @@
 // token begins: so every warp copies its own next pieces into a ring of slots in thread-group
 // memory, as far ahead as there are slots, across the barriers between stages. While blocks wait
 // for each other, memory goes on working. Beginning a copy takes a warp as long as multiplying a
-// tile, so none does while other blocks wait for its products: a stage's last piece is replaced when
-// the next stage begins to wait.
+// tile, so none does while other blocks wait for its products: a stage's last piece is replaced
+// when the next stage begins to wait.
 
 constant uint kRingSlots [[function_constant(GANDER_RING_SLOTS)]];
 

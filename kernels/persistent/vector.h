@@ -76,9 +76,9 @@ static inline float2 summed(float2 sums, ushort distance) {
 }
 
 // LayerNorm. Distances from a pivot and their squares are summed together, where distances from the
-// mean would have to wait for it: first a warp's, from the mean of its first quad, then those of all
-// warps, from the first one's mean. A pivot that is the mean of n of N channels costs the sum of
-// squares log2(1 + N / n) bits at most, here 5: n (pivot - mean)^2 is no more than that sum.
+// mean would have to wait for it: first a warp's, from the mean of its first quad, then those of
+// all warps, from the first one's mean. A pivot that is the mean of n of N channels costs the sum
+// of squares log2(1 + N / n) bits at most, here 5: n (pivot - mean)^2 is no more than that sum.
 // `partials` has two floats for each warp, and may be used again after the next barrier.
 static inline Quads normalize(Quads x, Quads weight, Quads bias, threadgroup float2* partials,
                               uint warp, uint lane) {
@@ -103,8 +103,8 @@ static inline Quads normalize(Quads x, Quads weight, Quads bias, threadgroup flo
   const float2 part = partials[lane % GANDER_TOKEN_WARPS];
   const float channels = warp_channels(lane % GANDER_TOKEN_WARPS);
   const float apart = part.x - first_mean;
-  float2 all = channels > 0.0f ? float2(channels * apart, part.y + channels * apart * apart)
-                               : float2(0.0f);
+  float2 all =
+      channels > 0.0f ? float2(channels * apart, part.y + channels * apart * apart) : float2(0.0f);
   for (ushort distance = 8; distance > 0; distance /= 2) all = summed(all, distance);
   const float mean_apart = all.x * (1.0f / float(kWidth));
   const float mean = first_mean + mean_apart;
