@@ -6,6 +6,7 @@
 // The ffn value matrix by hidden unit, as kernels/README.md lays it out. A lane takes 8 channels. A
 // format says
 //   kScaleUnits                    hidden units that share a channel's scale
+//   kLevelBits                     bits a channel of the levels, without those of parts after them
 //   words(matrix, unit, channel)   a unit's stored bits, for channels channel to channel + 7
 //   levels(words)                  the levels that they are
 //   scales(matrix, unit, channel)  the stored bits of the scales that the unit shares
@@ -56,7 +57,7 @@ static inline uint eight_nibbles(device const uchar* row, uint channel) {
 struct NoScales {};
 
 struct UnitsF32 {
-  enum { kScaleUnits = 32 };
+  enum { kScaleUnits = 32, kLevelBits = 32 };
   typedef Eight Words;
   typedef NoScales Scales;
 
@@ -74,7 +75,7 @@ static inline uint4 sixteen_bytes(device const uchar* row, uint channel) {
 }
 
 struct UnitsF16 {
-  enum { kScaleUnits = 32 };
+  enum { kScaleUnits = 32, kLevelBits = 16 };
   typedef uint4 Words;
   typedef NoScales Scales;
 
@@ -87,7 +88,7 @@ struct UnitsF16 {
 };
 
 struct UnitsBF16 {
-  enum { kScaleUnits = 32 };
+  enum { kScaleUnits = 32, kLevelBits = 16 };
   typedef uint4 Words;
   typedef NoScales Scales;
 
@@ -103,7 +104,7 @@ struct UnitsBF16 {
 };
 
 struct UnitsQ8_0 {
-  enum { kScaleUnits = 32 };
+  enum { kScaleUnits = 32, kLevelBits = 8 };
   typedef uint2 Words;
   typedef uint4 Scales;  // eight d
 
@@ -136,7 +137,7 @@ static inline Eight unshifted(Eight sums) {
 }
 
 struct UnitsQ4_0 {
-  enum { kScaleUnits = 32 };
+  enum { kScaleUnits = 32, kLevelBits = 4 };
   typedef uint Words;
   typedef uint4 Scales;  // eight d
 
@@ -191,7 +192,7 @@ static inline Eight scaled_by_pairs(PairScales scales, Eight sums, float h_sum) 
 }
 
 struct UnitsQ4_K {
-  enum { kScaleUnits = 32 };
+  enum { kScaleUnits = 32, kLevelBits = 4 };
   typedef uint Words;
   typedef PairScales Scales;
 
@@ -223,7 +224,7 @@ struct NibblesAndBits {
 };
 
 struct UnitsQ5_K {
-  enum { kScaleUnits = 32 };
+  enum { kScaleUnits = 32, kLevelBits = 4 };
   typedef NibblesAndBits Words;
   typedef PairScales Scales;
 
@@ -245,7 +246,7 @@ struct UnitsQ5_K {
 };
 
 struct UnitsQ6_K {
-  enum { kScaleUnits = 16 };
+  enum { kScaleUnits = 16, kLevelBits = 4 };
   typedef NibblesAndBits Words;
   struct Scales {
     uint2 scales;  // eight

@@ -42,59 +42,118 @@ static inline Eight sum_run(device const uchar* matrix, uint first, uint active,
   return Format::scaled(scales, sums, h_sum);
 }
 
-// What all units with one scale add, from `first` on, where most are not zero: so many loads under
-// way at once are what makes a dense model's stage faster. h of the first is lane `place`'s.
+// What all units with one scale add, from `first` on, where most of them are not zero. Eight are on
+// their way while eight are used: with more of them the loads of all warps come in waves that wait
+// for each other. h of the first is lane `place`'s.
 template <typename Format>
 static inline Eight sum_full_run(device const uchar* matrix, uint first, uint place, float h,
                                  uint channel) {
   constexpr uint kScaleUnits = uint(Format::kScaleUnits);
-  constexpr uint kMost = sizeof(typename Format::Words) > 4u ? 8u : 32u;
   float h_sum = h;
   for (uint distance = kScaleUnits / 2u; distance > 0u; distance /= 2u) {
     h_sum += simd_shuffle_xor(h_sum, ushort(distance));
   }
   h_sum = simd_shuffle(h_sum, ushort(place));
   Eight sums = eight(float4(0.0f), float4(0.0f));
-  for (uint begin = 0u; begin < kScaleUnits; begin += kMost) {
-    typename Format::Words words[kMost];
+  typename Format::Words words[kScaleUnits];
+  typename Format::Scales scales;
 #pragma unroll
-    for (uint i = 0u; i < kMost; ++i) words[i] = Format::words(matrix, first + begin + i, channel);
+  for (uint i = 0u; i < 8u; ++i) words[i] = Format::words(matrix, first + i, channel);
 #pragma unroll
-    for (uint i = 0u; i < kMost; ++i) {
-      sums = add_scaled(sums, Format::levels(words[i]), simd_shuffle(h, ushort(place + begin + i)));
+  for (uint begin = 0u; begin < kScaleUnits; begin += 8u) {
+    const uint next = begin + 8u;
+    simdgroup_barrier(mem_flags::mem_device);  // the compiler would ask for all at once
+#pragma unroll
+    for (uint i = next; i < min(next + 8u, kScaleUnits); ++i) {
+      words[i] = Format::words(matrix, first + i, channel);
+    }
+    if (next + 8u == kScaleUnits) scales = Format::scales(matrix, first, channel);
+#pragma unroll
+    for (uint i = begin; i < next; ++i) {
+      sums = add_scaled(sums, Format::levels(words[i]), simd_shuffle(h, ushort(place + i)));
     }
   }
-  return Format::scaled(Format::scales(matrix, first, channel), sums, h_sum);
+  return Format::scaled(scales, sums, h_sum);
 }
 
-// h of units first + lane, or 0 past the end.
-static inline float receive_hidden(device const float* hidden, uint round, uint unit, uint end) {
-  uint word = 0u;
-  bool waits = false;
-  do {
-    if (unit < end) word = load_now((device const uint*)hidden + unit);
-    waits = unit < end && other_round(word, round) != 0u;
-  } while (try_again(waits));
-  return value_of(word);
+// A hidden unit's word before anybody has looked: one past the end has come, and is zero.
+static inline uint unseen_word(uint round, bool inside) {
+  return (inside ? ~round : round) & 1u;
 }
 
-// A warp has every sixteenth 32 units. What it needs next has mostly come when it looks first.
+static inline uint look(device const float* hidden, uint unit, uint word, uint round) {
+  return other_round(word, round) != 0u ? load_now((device const uint*)hidden + unit) : word;
+}
+
+// Memory begins to bring to its cache the tile's weights of units first + lane whose h is not zero.
+template <typename Format>
+static inline void expect_units(device const uchar* matrix, uint first, float h, uint channel,
+                                uint lane) {
+  if (h == 0.0f) return;
+  device const uchar* weights = part_row(matrix, first + lane, uint(Format::kLevelBits)) +
+                                (channel - 8u * lane) / 8u * uint(Format::kLevelBits);
+#pragma unroll
+  for (uint line = 0u; line < uint(Format::kLevelBits) / 4u; ++line) {
+    expect_line(weights + 128u * line);
+  }
+}
+
+// What 32 units add.
+template <typename Format>
+static inline Eight sum_units(device const uchar* matrix, uint first, float h, uint channel) {
+  Eight total = eight(float4(0.0f), float4(0.0f));
+  const uint mask = uint(simd_vote::vote_t(simd_ballot(h != 0.0f)));
+  for (uint run = 0u; run < 32u; run += uint(Format::kScaleUnits)) {
+    const uint active = mask & (0xffffffffu >> (32u - uint(Format::kScaleUnits)) << run);
+    if (active == 0u) continue;
+    total = add_scaled(total, sum_run<Format>(matrix, first, active, h, channel), 1.0f);
+  }
+  return total;
+}
+
+// The same where most are not zero.
+template <typename Format>
+static inline Eight sum_full_units(device const uchar* matrix, uint first, float h, uint channel) {
+  Eight total = eight(float4(0.0f), float4(0.0f));
+  for (uint run = 0u; run < 32u; run += uint(Format::kScaleUnits)) {
+    total =
+        add_scaled(total, sum_full_run<Format>(matrix, first + run, run, h, channel), 1.0f);
+  }
+  return total;
+}
+
+// A warp has every sixteenth 32 units. Where most are zero it takes two of these at a time: while
+// it waits for the weights of the first, those of the second are on their way to the cache.
 template <typename Format>
 static inline Eight sum_slice(device const uchar* matrix, device const float* hidden, uint round,
                               uint begin, uint end, uint warp, uint lane, uint channel) {
+  constexpr uint kStep = 32u * GANDER_TOKEN_WARPS;
   Eight total = eight(float4(0.0f), float4(0.0f));
-  for (uint first = begin + 32u * warp; first < end; first += 32u * GANDER_TOKEN_WARPS) {
-    const float h = receive_hidden(hidden, round, first + lane, end);
+  uint first = begin + 32u * warp;
+  while (first < end) {
+    uint word = unseen_word(round, first + lane < end);
+    uint next = unseen_word(round, first + kStep + lane < end);
+    do {
+      word = look(hidden, first + lane, word, round);
+      next = look(hidden, first + kStep + lane, next, round);
+    } while (try_again(other_round(word, round) != 0u));
+    float h = value_of(word);
     const uint mask = uint(simd_vote::vote_t(simd_ballot(h != 0.0f)));
-    for (uint run = 0u; run < 32u; run += uint(Format::kScaleUnits)) {
-      const uint active = mask & (0xffffffffu >> (32u - uint(Format::kScaleUnits)) << run);
-      if (active == 0u) continue;
-      const bool full =
-          sizeof(typename Format::Words) <= 8u && 2u * popcount(active) > uint(Format::kScaleUnits);
-      total = add_scaled(total,
-                         full ? sum_full_run<Format>(matrix, first + run, run, h, channel)
-                              : sum_run<Format>(matrix, first, active, h, channel),
-                         1.0f);
+    if (sizeof(typename Format::Words) <= 8u && popcount(mask) > 16u) {
+      total = add_scaled(total, sum_full_units<Format>(matrix, first, h, channel), 1.0f);
+      first += kStep;
+      continue;
+    }
+    expect_units<Format>(matrix, first, h, channel, lane);
+    while (try_again(other_round(next, round) != 0u)) {
+      next = look(hidden, first + kStep + lane, next, round);
+    }
+    expect_units<Format>(matrix, first + kStep, value_of(next), channel, lane);
+#pragma unroll 1
+    for (uint left = 2u; left > 0u; --left) {
+      total = add_scaled(total, sum_units<Format>(matrix, first, h, channel), 1.0f);
+      h = value_of(next);
+      first += kStep;
     }
   }
   return total;

@@ -106,6 +106,8 @@ inline float byte_above(uint word, uint i) {
 
 // Bytes that the block will read: begins to bring them near. Thread `index` does its part.
 inline void expect(const void*, uint, uint) {}
+// The same for the 128 bytes that one thread will read, or others.
+inline void expect_line(const void*) {}
 
 inline ulong nanoseconds() {
   return 0;
@@ -252,6 +254,10 @@ MSL_FUNCTION void expect(const void* from, uint bytes, uint index) {
   for (uint i = index * 128; i < bytes; i += __nvvm_read_ptx_sreg_ntid_x() * 128) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"((const MSL_GLOBAL char*)from + i));
   }
+}
+
+MSL_FUNCTION void expect_line(const void* from) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"((const MSL_GLOBAL char*)from));
 }
 
 MSL_FUNCTION ulong nanoseconds() {
