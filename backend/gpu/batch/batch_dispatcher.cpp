@@ -21,6 +21,15 @@ std::uint32_t quad_threads(std::uint32_t width) {
 
 }  // namespace
 
+std::uint32_t row_types(const ModelWeights& weights) {
+  std::uint32_t types = type_bits({&weights.head});
+  for (const LayerWeights& l : weights.layers) {
+    types |= type_bits({&l.receptance, &l.key, &l.value, &l.output, &l.w1, &l.w2, &l.a1, &l.a2,
+                        &l.v1, &l.v2, &l.g1, &l.g2, &l.ffn_key});
+  }
+  return types;
+}
+
 Launch BatchDispatcher::per_row(std::uint32_t rows, std::uint32_t scratch_floats) const {
   return {.groups = {rows, 1},
           .threads = kRowThreads,
@@ -74,7 +83,7 @@ void BatchDispatcher::multiply(Program& program, std::uint32_t layer,
   parameters.count = count;
   parameters.scale = 1.0F;
   std::vector<Binding> bindings = {in(inputs)};
-  std::uint32_t tiles = 0, types = 0;
+  std::uint32_t tiles = 0;
   for (const Factor& factor : factors) {
     const MatrixView& matrix = *factor.matrix;
     if (matrix.rows == 0) continue;
@@ -92,7 +101,6 @@ void BatchDispatcher::multiply(Program& program, std::uint32_t layer,
                                                 .slice_stride = 0,
                                                 .activation = factor.activation};
     bindings.push_back(in(matrix.view));
-    types |= type_bit(matrix.type);
     tiles += row_tiles;
   }
   const View first = bindings[1].view;
@@ -100,7 +108,7 @@ void BatchDispatcher::multiply(Program& program, std::uint32_t layer,
   bindings.push_back(in(tables_.counts));
   bindings.push_back(out(floats));
   bindings.push_back(out(halves));
-  recorder_.record(program, tile.kernel, layer, types, std::move(bindings), parameters,
+  recorder_.record(program, tile.kernel, layer, row_types_, std::move(bindings), parameters,
                    {.groups = {groups_of(rows_of(count), tile.tokens), tiles},
                     .threads = tile.threads,
                     .group_memory = tile.group_memory,
@@ -143,8 +151,8 @@ void BatchDispatcher::multiply_residual(Program& program, std::uint32_t layer,
   bindings.push_back(in(tables_.counts));
   bindings.push_back(slices > 0 ? out(buffers().slices) : in_out(x()));
   if (!by_unit) bindings.push_back({buffers().hidden});
-  recorder_.record(program, tile.kernel, layer, type_bits({&matrix}), std::move(bindings),
-                   parameters,
+  recorder_.record(program, tile.kernel, layer, by_unit ? type_bits({&matrix}) : row_types_,
+                   std::move(bindings), parameters,
                    {.groups = {groups_of(shape_.rows, tile.tokens), tiles},
                     .threads = tile.threads,
                     .group_memory = tile.group_memory,
