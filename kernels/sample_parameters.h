@@ -11,7 +11,7 @@ struct SampleSettings {
   uint top_k;                  // 0: off
   uint top_p_low, top_p_high;  // the share times 2^64, in two words; 0: off
   float min_p;
-  uint penalizes;  // 0: the three penalties are neutral
+  uint penalizes;  // 0: the three penalties are neutral, and occurrences are not counted
   float repetition_penalty, presence_penalty, frequency_penalty, penalty_decay;
   uint bias_count;    // entries of `biases`
   uint maxima_count;  // groups of `head`; 0: it left no maxima

@@ -199,6 +199,9 @@ static inline uint sample_token(device float* logits, device const uint2* maxima
       state.random_high = uint(random >> 32);
     }
   }
-  accept(token, settings.penalty_decay, state, memory.counts, memory.seen, self);
+  // Nobody asks for counts otherwise: they are those of this generation.
+  if (settings.penalizes != 0u) {
+    accept(token, settings.penalty_decay, state, memory.counts, memory.seen, self);
+  }
   return token;
 }

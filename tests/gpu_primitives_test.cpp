@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "backend/gpu/recording_device.h"
 #include "tests/support/primitive_case.h"
 
 // Primitives of a value a thread, normalisations, and mixing with the token before.
@@ -25,6 +26,40 @@ TEST(GpuPrimitives, BlitCopies) {
     });
     EXPECT_EQ(x, y);
   }
+}
+
+TEST(GpuPrimitives, BlitQuadsCopiesFourAtATime) {
+  for (const std::size_t quads : {1, 64, 67}) {
+    const FloatVector x = random_floats(4 * quads, 1);
+    const FloatVector y = in_all_orders([&](Device& device) {
+      FloatVector result(4 * quads);
+      KernelRun run(device, "blit_quads");
+      run.in(view(x));
+      run.out(result);
+      run.parameters(CountParameters{number(quads)});
+      run.launch({groups(quads, 64), 1}, 64);
+      return result;
+    });
+    EXPECT_EQ(x, y);
+  }
+}
+
+// Views of whole quads take the kernel that copies quads, others the one that copies floats.
+TEST(GpuPrimitives, BlitTakesQuadsWhereTheyAreWhole) {
+  DeviceInfo info;
+  info.max_group_memory = 1024;
+  RecordingDevice device(info);
+  const Recorder recorder(device, Config{});
+  const std::uint32_t buffer = device.allocate(256, "test");
+  const auto kernel_of = [&](std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
+    Program program;
+    Primitives(recorder, program, 0).blit({buffer, from, bytes}, {buffer, to, bytes});
+    return program.dispatches[0].kernel;
+  };
+  EXPECT_EQ(kernel_of(0, 128, 64), "blit_quads");
+  EXPECT_EQ(kernel_of(4, 128, 64), "blit");
+  EXPECT_EQ(kernel_of(0, 132, 64), "blit");
+  EXPECT_EQ(kernel_of(0, 128, 60), "blit");
 }
 
 TEST(GpuPrimitives, AddAndMulRepeatTheirOperand) {

@@ -54,8 +54,13 @@ void GpuGenerator::queue(std::uint32_t count) {
   std::span<const Dispatch> begin = slot.begin.dispatches;
   // Before the first block there is no token to feed.
   if (queued_ == 0) begin = begin.last(2);
-  last_ = device_.submit(begin);
-  for (std::uint32_t i = 1; i < count; ++i) last_ = device_.submit(slot.token.dispatches);
+  if (count == 1) {
+    last_ = device_.submit(begin);
+  } else {
+    device_.queue(begin);
+    for (std::uint32_t i = 2; i < count; ++i) device_.queue(slot.token.dispatches);
+    last_ = device_.submit(slot.token.dispatches);
+  }
   slot.first = tokens_;
   slot.submission = last_;
   tokens_ += count;

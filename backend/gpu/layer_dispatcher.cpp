@@ -20,7 +20,7 @@ void LayerDispatcher::embed(Program& program, const View& token) const {
   recorder_.record(program, "embed", config().layers, type_bit(emb.type),
                    {in(token), one_row(emb), in(memory_.weights.ln0), out(memory_.buffers.x)},
                    EmbedParameters{type_number(emb)},
-                   {.threads = 256, .group_memory = GANDER_EMBED_SCRATCH(config().width) * kFloat});
+                   {.threads = 1024, .group_memory = GANDER_EMBED_SCRATCH(config().width) * kFloat});
 }
 
 void LayerDispatcher::encode_attention(Program& program, std::uint32_t layer) const {

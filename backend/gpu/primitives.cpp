@@ -38,7 +38,13 @@ void Primitives::record(std::string_view kernel, std::uint32_t weight_types,
 }
 
 void Primitives::blit(const View& x, const View& y) const {
-  record("blit", 0, {in(x), out(y)}, CountParameters{count(y)}, Item::Thread, count(y));
+  constexpr std::uint64_t kQuad = 4 * sizeof(float);
+  if ((x.offset | y.offset | y.size) % kQuad == 0) {
+    const std::uint32_t quads = number(y.size / kQuad);
+    record("blit_quads", 0, {in(x), out(y)}, CountParameters{quads}, Item::Thread, quads);
+  } else {
+    record("blit", 0, {in(x), out(y)}, CountParameters{count(y)}, Item::Thread, count(y));
+  }
 }
 
 void Primitives::add(const View& x, const View& y) const {

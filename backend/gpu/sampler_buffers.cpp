@@ -92,6 +92,7 @@ void SamplerBuffers::start(Device& device, const SamplerPlace& place,
   begin.scale = memory.scale;
   begin.seen_count = static_cast<std::uint32_t>(memory.seen.size());
   write(device, state, place, 1, std::span<const SampleState>(&begin, 1));
+  if (values.penalizes == 0) return;
   std::vector<float> numbers(vocab_size);
   for (std::size_t token = 0; token < vocab_size; ++token) {
     numbers[token] = memory.uncounted[token] != 0 ? GANDER_UNCOUNTED : GANDER_UNSEEN;

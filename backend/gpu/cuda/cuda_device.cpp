@@ -34,7 +34,8 @@ struct Pipeline {
 struct Pending {
   std::uint64_t number = 0;
   Event done = nullptr;
-  std::span<const Dispatch> dispatches;
+  std::string_view first;  ///< kernel; empty where there is none
+  std::size_t dispatches = 0;
 };
 
 class CudaDevice final : public Device {
@@ -181,11 +182,19 @@ class CudaDevice final : public Device {
   }
 
   std::uint64_t submit(std::span<const Dispatch> dispatches) override {
-    make_current();
-    for (const Dispatch& dispatch : dispatches) launch(dispatch);
-    pending_.push_back({++counters_.submissions, new_event(), dispatches});
+    queue(dispatches);
+    pending_.push_back({++counters_.submissions, new_event(), first_queued_, queued_});
+    first_queued_ = {};
+    queued_ = 0;
     check_queued(driver_.EventRecord(pending_.back().done, stream_), "cuEventRecord");
     return counters_.submissions;
+  }
+
+  void queue(std::span<const Dispatch> dispatches) override {
+    make_current();
+    if (queued_ == 0 && !dispatches.empty()) first_queued_ = dispatches[0].kernel;
+    queued_ += dispatches.size();
+    for (const Dispatch& dispatch : dispatches) launch(dispatch);
   }
 
   void wait(std::uint64_t number) override {
@@ -213,9 +222,7 @@ class CudaDevice final : public Device {
   /// The same for calls that also report what went wrong in kernels before them.
   void check_queued(Result result, std::string_view call) const {
     if (result == 0) return;
-    const std::string_view kernel = pending_.empty() || pending_.front().dispatches.empty()
-                                        ? std::string_view()
-                                        : pending_.front().dispatches[0].kernel;
+    const std::string_view kernel = pending_.empty() ? first_queued_ : pending_.front().first;
     fail("CUDA: {}: {}: {}{}", call, driver_.describe(result),
          kernel.empty() ? ""
                         : fmt::format("a kernel before it may have failed, from {} on; ", kernel),
@@ -372,16 +379,15 @@ class CudaDevice final : public Device {
 
   /// The driver tells that something failed, not what: name the kernels that can have been running.
   [[noreturn]] void report_failure(Result result) const {
-    const auto dispatches = pending_.front().dispatches;
-    if (pending_.size() == 1 && dispatches.size() == 1) {
-      fail("CUDA: kernel {} failed: {}: {}", dispatches[0].kernel, driver_.describe(result),
-           kReopen);
+    const Pending& pending = pending_.front();
+    if (pending_.size() == 1 && pending.dispatches == 1) {
+      fail("CUDA: kernel {} failed: {}: {}", pending.first, driver_.describe(result), kReopen);
     }
     fail(
         "CUDA: a kernel failed: {}: one of {} dispatches from {} on: submit one at a time to "
         "learn which; {}",
-        driver_.describe(result), dispatches.size(),
-        dispatches.empty() ? std::string_view("?") : dispatches[0].kernel, kReopen);
+        driver_.describe(result), pending.dispatches,
+        pending.first.empty() ? std::string_view("?") : pending.first, kReopen);
   }
 
   const Driver& driver_;
@@ -396,6 +402,8 @@ class CudaDevice final : public Device {
   std::vector<Buffer> buffers_;
   std::vector<Pipeline> pipelines_;
   std::deque<Pending> pending_;       ///< oldest first
+  std::string_view first_queued_;     ///< kernel since the last submission
+  std::size_t queued_ = 0;            ///< dispatches since then
   std::vector<Event> events_;         ///< to be used again
   std::vector<std::byte> arguments_;  ///< of the kernel being launched
 };

@@ -24,7 +24,12 @@ void generate(Device& device, const Way& way, std::uint32_t tokens) {
   for (std::uint32_t i = 0; i < tokens; ++i) {
     std::uint64_t& block = queued[i / kSyncBlock % queued.size()];
     if (i % kSyncBlock == 0) device.wait(block);
-    block = run(device, way.program->dispatches, way.mode);
+    const bool ends_block = (i + 1) % kSyncBlock == 0 || i + 1 == tokens;
+    if (way.mode == SyncMode::Async && !ends_block) {
+      device.queue(way.program->dispatches);
+    } else {
+      block = run(device, way.program->dispatches, way.mode);
+    }
   }
   device.wait(std::max(queued[0], queued[1]));
 }
