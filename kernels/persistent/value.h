@@ -116,8 +116,7 @@ template <typename Format>
 static inline Eight sum_full_units(device const uchar* matrix, uint first, float h, uint channel) {
   Eight total = eight(float4(0.0f), float4(0.0f));
   for (uint run = 0u; run < 32u; run += uint(Format::kScaleUnits)) {
-    total =
-        add_scaled(total, sum_full_run<Format>(matrix, first + run, run, h, channel), 1.0f);
+    total = add_scaled(total, sum_full_run<Format>(matrix, first + run, run, h, channel), 1.0f);
   }
   return total;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "backend/gpu/cuda/dead_branches.h"
 #include "base/error.h"
 #include "kernels/function_constants.h"
 
@@ -171,7 +172,7 @@ KernelText specialise(std::span<const std::string_view> modules, std::string_vie
     place_wait(kernel);
     text.waits_itself = true;
   }
-  text.ptx = substitute(kernel, name, parameter, constants);
+  text.ptx = without_dead_branches(substitute(kernel, name, parameter, constants));
   declare_threads(text.ptx, constants);
   // .param .align 8 .b8 NAME_param_0[BYTES]
   const std::string array = parameter + "[";
