@@ -86,7 +86,7 @@ TEST(GpuMeasureSync, CountsWhatIsHandedOverAndWaitedFor) {
     EXPECT_EQ(costs[first + 2].waits, 1);
     // Four blocks of eight: the first is waited for before the third, the last at the end.
     EXPECT_EQ(costs[first + 3].mode, SyncMode::Async);
-    EXPECT_EQ(costs[first + 3].submissions, 1);
+    EXPECT_EQ(costs[first + 3].submissions, 4.0 / kTokens);
     EXPECT_EQ(costs[first + 3].waits, 3.0 / kTokens);
     EXPECT_EQ(costs[first + 3].waiting, 0);
   }

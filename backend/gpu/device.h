@@ -142,8 +142,8 @@ class Device {
   /// Queues the dispatches as one command buffer; it runs after those queued before. Returns its
   /// number, 1, 2, ... Does not wait. `dispatches` must stay as they are until it has run.
   virtual std::uint64_t submit(std::span<const Dispatch> dispatches) = 0;
-  /// Queues dispatches that nobody waits for by themselves: the next submission may count them in.
-  /// CUDA's kernels follow each other more closely where no event is between them.
+  /// Queues dispatches that nobody waits for by themselves. They are the first of the next
+  /// submission where that makes kernels follow each other more closely, else one of their own.
   virtual void queue(std::span<const Dispatch> dispatches) { submit(dispatches); }
   /// Returns when submission `number`, and so all before it, has run; at once when one as late was
   /// waited for before, and for 0. Only the others count as waits.

@@ -15,7 +15,7 @@ namespace gander::gpu {
 using TokenRecorder = std::function<Program(const View& token, bool logits)>;
 
 /// Generates on a Device: the program of a token ends with `sample`, whose choice the next one
-/// begins with. A token is one submission, on CUDA a block of tokens.
+/// begins with. A block is one submission, on Metal a token.
 class GpuGenerator final : public Generator {
  public:
   /// Bytes it allocates: copies of the state, and what the sampler needs.

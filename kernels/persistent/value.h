@@ -138,18 +138,21 @@ static inline Eight sum_slice(device const uchar* matrix, device const float* hi
     } while (try_again(other_round(word, round) != 0u));
     float h = value_of(word);
     const uint mask = uint(simd_vote::vote_t(simd_ballot(h != 0.0f)));
-    if (sizeof(typename Format::Words) <= 8u && popcount(mask) > 16u) {
+    const bool most = popcount(mask) > 16u;
+    if (most && sizeof(typename Format::Words) <= 8u) {
       total = add_scaled(total, sum_full_units<Format>(matrix, first, h, channel), 1.0f);
       first += kStep;
       continue;
     }
-    expect_units<Format>(matrix, first, h, channel, lane);
-    while (try_again(other_round(next, round) != 0u)) {
-      next = look(hidden, first + kStep + lane, next, round);
+    if (!most) {
+      expect_units<Format>(matrix, first, h, channel, lane);
+      while (try_again(other_round(next, round) != 0u)) {
+        next = look(hidden, first + kStep + lane, next, round);
+      }
+      expect_units<Format>(matrix, first + kStep, value_of(next), channel, lane);
     }
-    expect_units<Format>(matrix, first + kStep, value_of(next), channel, lane);
 #pragma unroll 1
-    for (uint left = 2u; left > 0u; --left) {
+    for (uint left = most ? 1u : 2u; left > 0u; --left) {
       total = add_scaled(total, sum_units<Format>(matrix, first, h, channel), 1.0f);
       h = value_of(next);
       first += kStep;

@@ -87,6 +87,7 @@ class EmulatedDevice final : public Device {
   PipelineInfo pipeline(std::string_view function,
                         std::span<const FunctionConstant> constants) override;
   std::uint64_t submit(std::span<const Dispatch> dispatches) override;
+  void queue(std::span<const Dispatch> dispatches) override;
   void wait(std::uint64_t number) override;
 
  private:
@@ -204,6 +205,11 @@ PipelineInfo EmulatedDevice::pipeline(std::string_view function,
 }
 
 std::uint64_t EmulatedDevice::submit(std::span<const Dispatch> dispatches) {
+  queue(dispatches);
+  return ++counters_.submissions;
+}
+
+void EmulatedDevice::queue(std::span<const Dispatch> dispatches) {
   const std::lock_guard lock(running_);
   std::size_t begin = 0;
   while (begin < dispatches.size()) {
@@ -218,7 +224,6 @@ std::uint64_t EmulatedDevice::submit(std::span<const Dispatch> dispatches) {
   }
   for (const Dispatch& dispatch : dispatches) counters_.barriers += dispatch.barrier ? 1 : 0;
   counters_.dispatches += dispatches.size();
-  return ++counters_.submissions;
 }
 
 void EmulatedDevice::wait(std::uint64_t number) {
