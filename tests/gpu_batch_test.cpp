@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <memory>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -347,6 +349,31 @@ TEST(GpuBatchHalfStates, AnyCutLeavesTheSameBits) {
     whole->forward(std::span(text).first(1), Logits::Last, last);
     EXPECT_TRUE(std::ranges::equal(last, std::span(expected).first(vocabulary)));
   }
+}
+
+// A first start waits for every kernel that is compiled.
+TEST(GpuBatchKernels, FewTokensMultiplyAllTypesWithOneKernel) {
+  const std::shared_ptr<const Weights> weights = batch_model(batch_config(), DataType::Q4_K);
+  const auto kernels_for = [&](Products products, std::uint32_t rows) {
+    const std::unique_ptr<GpuBackend> backend = batched(weights, products, 1, {}, 128);
+    std::map<std::string_view, std::set<std::uint32_t>> pipelines;
+    for (const Dispatch& dispatch : backend->batch()->program({rows, 1, 1}).dispatches) {
+      if (dispatch.kernel.find("_rows_") != std::string_view::npos) {
+        pipelines[dispatch.kernel].insert(dispatch.pipeline);
+      }
+    }
+    return pipelines;
+  };
+  const auto of_few = kernels_for(Products::Tensor, 16);
+  EXPECT_FALSE(of_few.empty());
+  for (const auto& [kernel, pipelines] : of_few) {
+    EXPECT_EQ(pipelines.size(), 1U) << kernel;
+  }
+  // Where there is more to multiply each product has what it needs: Q4_K and F16, either.
+  const auto of_many = kernels_for(Products::Tensor, 128);
+  ASSERT_TRUE(of_many.contains("tensor_rows_128_wide"));
+  EXPECT_EQ(of_many.at("tensor_rows_128_wide").size(), 3U);
+  EXPECT_EQ(kernels_for(Products::Simd, 16).at("multiply_rows_16").size(), 3U);
 }
 
 TEST(GpuBatchHalfStates, LargeHeadsAndLargeValues) {

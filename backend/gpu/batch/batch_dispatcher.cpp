@@ -83,7 +83,7 @@ void BatchDispatcher::multiply(Program& program, std::uint32_t layer,
   parameters.count = count;
   parameters.scale = 1.0F;
   std::vector<Binding> bindings = {in(inputs)};
-  std::uint32_t tiles = 0;
+  std::uint32_t tiles = 0, types = 0;
   for (const Factor& factor : factors) {
     const MatrixView& matrix = *factor.matrix;
     if (matrix.rows == 0) continue;
@@ -101,6 +101,7 @@ void BatchDispatcher::multiply(Program& program, std::uint32_t layer,
                                                 .slice_stride = 0,
                                                 .activation = factor.activation};
     bindings.push_back(in(matrix.view));
+    types |= type_bit(matrix.type);
     tiles += row_tiles;
   }
   const View first = bindings[1].view;
@@ -108,7 +109,8 @@ void BatchDispatcher::multiply(Program& program, std::uint32_t layer,
   bindings.push_back(in(tables_.counts));
   bindings.push_back(out(floats));
   bindings.push_back(out(halves));
-  recorder_.record(program, tile.kernel, layer, row_types_, std::move(bindings), parameters,
+  recorder_.record(program, tile.kernel, layer, types_of(tile, types), std::move(bindings),
+                   parameters,
                    {.groups = {groups_of(rows_of(count), tile.tokens), tiles},
                     .threads = tile.threads,
                     .group_memory = tile.group_memory,
@@ -151,7 +153,8 @@ void BatchDispatcher::multiply_residual(Program& program, std::uint32_t layer,
   bindings.push_back(in(tables_.counts));
   bindings.push_back(slices > 0 ? out(buffers().slices) : in_out(x()));
   if (!by_unit) bindings.push_back({buffers().hidden});
-  recorder_.record(program, tile.kernel, layer, by_unit ? type_bits({&matrix}) : row_types_,
+  const std::uint32_t own = type_bits({&matrix});
+  recorder_.record(program, tile.kernel, layer, by_unit ? own : types_of(tile, own),
                    std::move(bindings), parameters,
                    {.groups = {groups_of(shape_.rows, tile.tokens), tiles},
                     .threads = tile.threads,

@@ -24,9 +24,7 @@ struct BatchMemory {
   BatchBuffers buffers;
 };
 
-/// Bits of the types of the matrices that are multiplied by rows. Their products share kernels that
-/// are compiled for all of them: kernels for the types of each product would be 1 % faster at most,
-/// and a GPU's driver would have 29 to compile at the first start instead of 17.
+/// Bits of the types of the matrices that are multiplied by rows.
 std::uint32_t row_types(const ModelWeights& weights);
 
 /// Records the kernels of kernels/batch: nine dispatches a layer.
@@ -90,6 +88,13 @@ class BatchDispatcher {
   void recurrence(Program& program, std::uint32_t layer) const;
   void channel_mix(Program& program, std::uint32_t layer);
   void head(Program& program) const;
+
+  /// The types that a product's kernel is compiled for, whose matrices have those in `own`.
+  /// NVIDIA's kernels for few tokens are compiled for all types of the model: one instead of three
+  /// or four for each tile, which a first start waits for. Those for many would be 2 % slower.
+  std::uint32_t types_of(const ProductTile& tile, std::uint32_t own) const {
+    return memory_.tensor && tile.rows == GANDER_BATCH_BLOCK_ROWS ? row_types_ : own;
+  }
 
   Launch per_row(std::uint32_t rows, std::uint32_t scratch_floats) const;
   std::uint32_t rows_of(std::uint32_t count) const {
