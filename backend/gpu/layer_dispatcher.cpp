@@ -17,10 +17,11 @@ Binding one_row(const MatrixView& matrix) {
 
 void LayerDispatcher::embed(Program& program, const View& token) const {
   const MatrixView& emb = memory_.weights.emb;
-  recorder_.record(program, "embed", config().layers, type_bit(emb.type),
-                   {in(token), one_row(emb), in(memory_.weights.ln0), out(memory_.buffers.x)},
-                   EmbedParameters{type_number(emb)},
-                   {.threads = 1024, .group_memory = GANDER_EMBED_SCRATCH(config().width) * kFloat});
+  recorder_.record(
+      program, "embed", config().layers, type_bit(emb.type),
+      {in(token), one_row(emb), in(memory_.weights.ln0), out(memory_.buffers.x)},
+      EmbedParameters{type_number(emb)},
+      {.threads = 1024, .group_memory = GANDER_EMBED_SCRATCH(config().width) * kFloat});
 }
 
 void LayerDispatcher::encode_attention(Program& program, std::uint32_t layer) const {
