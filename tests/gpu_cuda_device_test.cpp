@@ -105,6 +105,29 @@ TEST_F(CudaDevice, WaitsOnlyForWhatMayStillRun) {
   EXPECT_EQ(std::ranges::count(record_.calls, "EventCreate"), 3) << "events are used again";
 }
 
+// An event between kernels keeps them from being started early.
+TEST_F(CudaDevice, WhatIsQueuedBelongsToTheNextSubmission) {
+  const auto device = open();
+  const std::uint32_t buffer = device->allocate(128, "numbers");
+  const std::array dispatches = {add(*device, {buffer, 0, 128}, 1)};
+  device->queue(dispatches);
+  device->queue(dispatches);
+  EXPECT_EQ(std::ranges::count(record_.calls, "EventRecord"), 0);
+  EXPECT_EQ(device->counters().submissions, 0U);
+  EXPECT_EQ(device->submit(dispatches), 1U);
+  EXPECT_EQ(std::ranges::count(record_.calls, "EventRecord"), 1);
+  EXPECT_EQ(device->counters().dispatches, 3U);
+  std::array<float, 1> read{};
+  device->wait(1);
+  device->read({buffer, 0, sizeof read}, std::as_writable_bytes(std::span(read)));
+  EXPECT_EQ(read[0], 3.0F);
+
+  device->queue(dispatches);
+  device->submit(dispatches);
+  record_.failures["EventSynchronize"] = kIllegalAddress;
+  EXPECT_THAT(error_of([&] { device->wait(2); }), HasSubstr("one of 2 dispatches from add on"));
+}
+
 TEST_F(CudaDevice, EqualPipelinesAreCompiledOnce) {
   const auto device = open();
   const PipelineInfo first = device->pipeline("add", kAddConstants);
