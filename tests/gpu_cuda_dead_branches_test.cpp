@@ -28,8 +28,8 @@ std::string guarded(std::string_view before, std::string_view guard = "@%p9") {
 }
 
 const auto kBoth = AllOf(HasSubstr("[%rd1], 1"), HasSubstr("[%rd1], 2"), HasSubstr("@%p9 bra"));
-const auto kJumps =
-    AllOf(Not(HasSubstr("[%rd1], 1")), HasSubstr("[%rd1], 2"), HasSubstr("\tbra $L__BB1_2;"));
+const auto kJumps = AllOf(Not(HasSubstr("[%rd1], 1")), HasSubstr("[%rd1], 2"),
+                          HasSubstr("bra $L__BB1_2;"), Not(HasSubstr("@")));
 const auto kStays =
     AllOf(HasSubstr("[%rd1], 1"), HasSubstr("[%rd1], 2"), Not(HasSubstr("bra $L__BB1")));
 
@@ -89,8 +89,9 @@ TEST(CudaDeadBranches, KeepsWhatAnythingJumpsTo) {
       "\tst.u32 [%rd1], 3;\n\tret;\n$L__BB1_4:\n\tsetp.lt.s32 %p1, %r2, %r3;\n"
       "\t@%p1 bra $L__BB1_1;\n\tsetp.lt.s32 %p2, %r2, %r4;\n\t@%p2 ret;\n\tbra.uni $L__BB1_3;\n");
   EXPECT_THAT(text, Not(HasSubstr("[%rd1], 1")));
-  EXPECT_THAT(text, AllOf(HasSubstr("[%rd1], 3"), HasSubstr("@%p1 bra $L__BB1_1;"),
-                          HasSubstr("@%p2 ret;"), HasSubstr("\tbra $L__BB1_3;")));
+  EXPECT_THAT(
+      text, AllOf(HasSubstr("[%rd1], 3"), HasSubstr("@%p1 bra $L__BB1_1;"), HasSubstr("@%p2 ret;"),
+                  HasSubstr("\nbra $L__BB1_4;"), HasSubstr("\tbra.uni $L__BB1_3;")));
 }
 
 TEST(CudaDeadBranches, KeepsDeclarationsAndWhatIsAround) {

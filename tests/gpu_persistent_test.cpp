@@ -81,15 +81,15 @@ TEST(GpuPersistent, WideModels) {
 
 // Runs of tiles that begin and end inside of a row of tiles; more rows of tiles than a segment has.
 TEST(GpuPersistent, WideQuantisedModels) {
-  // The most that rounding came to: 1.43e-4 on the emulation, 1.59e-4 on an H100 (Q4_K).
-  constexpr double kWideTolerance = 2e-4;
+  // Rounding of activations came to 1.43e-4 on the emulation, to 1.59e-4 on an H100 (Q4_K).
+  const double tolerance = test_device_is_emulated() ? kTokenTolerance : 2e-4;
   Config config = small_config(1280);
   config.layers = 2;
   config.ffn_width = 1536;
   for (const DataType type : {DataType::Q4_K, DataType::Q6_K}) {
     const std::shared_ptr<const Weights> weights = synthetic(config, type);
     const EmulatedOptions options = {.resident_groups = 9, .max_group_memory = 227 << 10};
-    EXPECT_LT(error_of(*persistent(weights, options), weights, 2), kWideTolerance) << name(type);
+    EXPECT_LT(error_of(*persistent(weights, options), weights, 2), tolerance) << name(type);
   }
 }
 

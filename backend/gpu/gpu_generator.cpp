@@ -51,16 +51,14 @@ void GpuGenerator::start(const SamplerSettings& settings, const SamplerMemory& m
 
 void GpuGenerator::queue(std::uint32_t count) {
   Slot& slot = slots_[queued_ % kMaxQueued];
-  std::span<const Dispatch> begin = slot.begin.dispatches;
+  std::span<const Dispatch> next = slot.begin.dispatches;
   // Before the first block there is no token to feed.
-  if (queued_ == 0) begin = begin.last(2);
-  if (count == 1) {
-    last_ = device_.submit(begin);
-  } else {
-    device_.queue(begin);
-    for (std::uint32_t i = 2; i < count; ++i) device_.queue(slot.token.dispatches);
-    last_ = device_.submit(slot.token.dispatches);
+  if (queued_ == 0) next = next.last(2);
+  for (std::uint32_t i = 1; i < count; ++i) {
+    device_.queue(next);
+    next = slot.token.dispatches;
   }
+  last_ = device_.submit(next);
   slot.first = tokens_;
   slot.submission = last_;
   tokens_ += count;

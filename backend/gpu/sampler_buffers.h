@@ -30,7 +30,7 @@ struct SamplerBuffers {
 
   void add_to(BufferPool& pool, std::uint32_t vocab_size, std::uint32_t slots);
   /// Takes over from a sampler that stands at `memory`, for settings that can_sample() allows.
-  /// Nothing that uses the place may be running.
+  /// Without penalties nothing counts occurrences. Nothing that uses the place may be running.
   void start(Device& device, const SamplerPlace& place, const SamplerSettings& settings_of,
              const SamplerMemory& memory) const;
 };

@@ -100,7 +100,7 @@ static inline void expect_units(device const uchar* matrix, uint first, float h,
 
 // What 32 units add.
 template <typename Format>
-static inline Eight sum_units(device const uchar* matrix, uint first, float h, uint channel) {
+static inline Eight sum_some_units(device const uchar* matrix, uint first, float h, uint channel) {
   Eight total = eight(float4(0.0f), float4(0.0f));
   const uint mask = uint(simd_vote::vote_t(simd_ballot(h != 0.0f)));
   for (uint run = 0u; run < 32u; run += uint(Format::kScaleUnits)) {
@@ -111,7 +111,8 @@ static inline Eight sum_units(device const uchar* matrix, uint first, float h, u
   return total;
 }
 
-// The same where most are not zero.
+// The same where most are not zero; not for words of 16 bytes and more, which would take too many
+// registers.
 template <typename Format>
 static inline Eight sum_full_units(device const uchar* matrix, uint first, float h, uint channel) {
   Eight total = eight(float4(0.0f), float4(0.0f));
@@ -153,7 +154,7 @@ static inline Eight sum_slice(device const uchar* matrix, device const float* hi
     }
 #pragma unroll 1
     for (uint left = most ? 1u : 2u; left > 0u; --left) {
-      total = add_scaled(total, sum_units<Format>(matrix, first, h, channel), 1.0f);
+      total = add_scaled(total, sum_some_units<Format>(matrix, first, h, channel), 1.0f);
       h = value_of(next);
       first += kStep;
     }

@@ -19,8 +19,6 @@ std::uint32_t quad_threads(std::uint32_t width) {
   return groups_of(groups_of(quads, each), 32) * 32;
 }
 
-}  // namespace
-
 std::uint32_t row_types(const ModelWeights& weights) {
   std::uint32_t types = type_bits({&weights.head});
   for (const LayerWeights& l : weights.layers) {
@@ -29,6 +27,16 @@ std::uint32_t row_types(const ModelWeights& weights) {
   }
   return types;
 }
+
+}  // namespace
+
+BatchDispatcher::BatchDispatcher(const Recorder& recorder, const BatchMemory& memory,
+                                 const BatchTables& tables, const BatchShape& shape)
+    : recorder_(recorder),
+      memory_(memory),
+      tables_(tables),
+      shape_(shape),
+      row_types_(row_types(*memory.weights)) {}
 
 Launch BatchDispatcher::per_row(std::uint32_t rows, std::uint32_t scratch_floats) const {
   return {.groups = {rows, 1},

@@ -24,20 +24,12 @@ struct BatchMemory {
   BatchBuffers buffers;
 };
 
-/// Bits of the types of the matrices that are multiplied by rows.
-std::uint32_t row_types(const ModelWeights& weights);
-
 /// Records the kernels of kernels/batch: nine dispatches a layer.
 class BatchDispatcher {
  public:
   /// `memory` and `recorder` outlive the dispatcher.
   BatchDispatcher(const Recorder& recorder, const BatchMemory& memory, const BatchTables& tables,
-                  const BatchShape& shape)
-      : recorder_(recorder),
-        memory_(memory),
-        tables_(tables),
-        shape_(shape),
-        row_types_(row_types(*memory.weights)) {}
+                  const BatchShape& shape);
 
   Program record();
 
@@ -105,8 +97,8 @@ class BatchDispatcher {
   const BatchMemory& memory_;
   const BatchTables& tables_;
   BatchShape shape_;
-  std::uint32_t row_types_;
-  std::size_t turn_ = 0;  // which x a stage finds
+  std::uint32_t row_types_;  // bits of the types of matrices that are multiplied by rows
+  std::size_t turn_ = 0;     // which x a stage finds
 };
 
 }  // namespace gander::gpu

@@ -7,15 +7,17 @@
 #include <unordered_map>
 #include <vector>
 
+#include "backend/gpu/cuda/ptx_lines.h"
+
 namespace gander::gpu::cuda {
 namespace {
 
 using Text = std::string_view;
 
 Text trimmed(Text text) {
-  const std::size_t begin = text.find_first_not_of(" \t\r");
+  const std::size_t begin = text.find_first_not_of(" \t\r\n");
   if (begin == Text::npos) return {};
-  return text.substr(begin, text.find_last_not_of(" \t\r") - begin + 1);
+  return text.substr(begin, text.find_last_not_of(" \t\r\n") - begin + 1);
 }
 
 /// `@p` or `@!p`, a name and operands: of a line with one instruction. Others have no name.
@@ -134,10 +136,9 @@ class Values {
 
 /// A line of the kernel, and where it leads.
 struct Line {
-  Text text;
-  Text jumps_to;         ///< label; empty for none
-  bool goes_on = true;   ///< to the next line
-  bool is_lost = false;  ///< a jump that is never taken
+  Text text;            ///< empty for a jump that is never taken
+  Text jumps_to;        ///< label; empty for none
+  bool goes_on = true;  ///< to the next line
   bool is_reached = false;
 };
 
@@ -150,11 +151,13 @@ Line line_of(Text text, const Values& values) {
   } else if (instruction.name == "bra" || instruction.name == "bra.uni") {
     line.jumps_to = instruction.operands;
     line.goes_on = !instruction.guard.empty();
-    if (const auto value = values.of(instruction.guard); value && !instruction.guard.empty()) {
-      const bool taken = (*value != 0) != instruction.if_not;
-      line.goes_on = !taken;
-      line.is_lost = !taken;
-      if (!taken) line.jumps_to = {};
+    const auto value = line.goes_on ? values.of(instruction.guard) : std::nullopt;
+    if (!value) return line;
+    if ((*value != 0) == instruction.if_not) {
+      line.text = line.jumps_to = {};
+    } else {
+      line.goes_on = false;
+      line.text.remove_prefix(static_cast<std::size_t>(instruction.name.data() - text.data()));
     }
   }
   return line;
@@ -183,16 +186,6 @@ bool follow_jumps(std::vector<Line>& lines) {
   return true;
 }
 
-std::vector<Text> lines_of(Text text) {
-  std::vector<Text> lines;
-  while (!text.empty()) {
-    const std::size_t end = std::min(text.find('\n'), text.size() - 1) + 1;
-    lines.push_back(text.substr(0, end - (text[end - 1] == '\n' ? 1 : 0)));
-    text.remove_prefix(end);
-  }
-  return lines;
-}
-
 }  // namespace
 
 std::string without_dead_branches(std::string_view ptx) {
@@ -200,7 +193,10 @@ std::string without_dead_branches(std::string_view ptx) {
   const std::size_t begin = entry == Text::npos ? Text::npos : ptx.find("\n{", entry);
   const std::size_t end = begin == Text::npos ? Text::npos : ptx.find("\n}", begin);
   if (end == Text::npos) return std::string(ptx);
-  const std::vector<Text> texts = lines_of(ptx.substr(begin + 1, end - begin));
+  std::vector<Text> texts;
+  for (Text body = ptx.substr(begin + 1, end - begin); !body.empty();) {
+    texts.push_back(take_line(body));
+  }
   Values values(texts);
   for (const Text text : texts) {
     const Instruction instruction = parse(text);
@@ -216,16 +212,7 @@ std::string without_dead_branches(std::string_view ptx) {
   result.reserve(ptx.size());
   for (const Line& line : lines) {
     // Declarations are needed wherever they are.
-    const bool is_kept = line.is_reached ? !line.is_lost : trimmed(line.text).starts_with('.');
-    if (!is_kept) continue;
-    if (!line.jumps_to.empty() && !line.goes_on) {
-      result += "\tbra ";
-      result += line.jumps_to;
-      result += ';';
-    } else {
-      result += line.text;
-    }
-    result += '\n';
+    if (line.is_reached || trimmed(line.text).starts_with('.')) result += line.text;
   }
   result += ptx.substr(end + 1);
   return result;

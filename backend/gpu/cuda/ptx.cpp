@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "backend/gpu/cuda/dead_branches.h"
+#include "backend/gpu/cuda/ptx_lines.h"
 #include "base/error.h"
 #include "kernels/function_constants.h"
 
@@ -12,14 +13,6 @@ namespace gander::gpu::cuda {
 namespace {
 
 constexpr std::string_view kEntry = ".visible .entry ";
-
-/// Takes a line, with its end, from the front of `text`.
-std::string_view take_line(std::string_view& text) {
-  const std::size_t end = std::min(text.find('\n'), text.size() - 1) + 1;
-  const std::string_view line = text.substr(0, end);
-  text.remove_prefix(end);
-  return line;
-}
 
 /// The name of the kernel that begins with this line; empty if none does.
 std::string_view entry_name(std::string_view line) {
